@@ -1,0 +1,148 @@
+"""Every setting, its default and what it may be."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+
+def _static(default: Any) -> Any:
+    """Declares a setting that shapes the compiled program; the others are numbers that its lanes may differ in."""
+    return dataclasses.field(default=default, metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PPOConfig:
+    """The agent.
+
+    epochs: passes over each rollout.
+    minibatches: gradient steps in a pass.
+    hidden: widths of the hidden layers of the policy and of the value network.
+    clip_value: limit the move of the critic as well as that of the policy.
+    learning_rate: Adam's, at the start.
+    learning_rate_decay: share of it that is gone at the end; the decay is linear.
+    discount: γ.
+    trace_decay: λ of generalised advantages.
+    clip: ε, how far the probability of an action may move before its gradient stops.
+    value_coefficient: weight of the critic's loss.
+    entropy_coefficient: weight of the entropy bonus.
+    max_grad_norm: longer gradients are scaled down to this.
+    """
+
+    epochs: int = _static(2)
+    minibatches: int = _static(8)
+    hidden: tuple[int, ...] = _static((32, 32))
+    clip_value: bool = _static(False)
+    learning_rate: float = 4e-3
+    learning_rate_decay: float = 1.0
+    discount: float = 0.98
+    trace_decay: float = 0.95
+    clip: float = 0.2
+    value_coefficient: float = 0.5
+    entropy_coefficient: float = 0.0
+    max_grad_norm: float = 0.5
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class QueryConfig:
+    """What the teacher is asked.
+
+    segment_length: steps of a segment, L.
+    candidates: pairs to choose from, for each that is asked.
+    selection: "disagreement" asks where the ensemble disagrees most, "uniform" anywhere.
+    """
+
+    segment_length: int = _static(50)
+    candidates: int = _static(10)
+    selection: str = _static("disagreement")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LabelConfig:
+    """How many labels there are, and when.
+
+    budget: labels in all.
+    max_budget: the largest budget among the lanes of a program.
+    capacity: labels that are kept, first in, first out; None keeps all.
+    initial_fraction: share of the budget that is asked before training, about the untrained policy.
+    warmup: iterations in which that is done.
+    half_life: environment steps after which labels come half as fast as at first.
+    """
+
+    budget: int = 700
+    max_budget: int = _static(1400)
+    capacity: int | None = _static(None)
+    initial_fraction: float = _static(0.25)
+    warmup: int = _static(4)
+    half_life: float = _static(50_000.0)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TeacherConfig:
+    """The synthetic teacher.
+
+    error_rate: share of its answers that are uniformly random.
+    """
+
+    error_rate: float = 0.0
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class RewardConfig:
+    """The reward ensemble.
+
+    members: M.
+    hidden: widths of the hidden layers of each.
+    fit_steps: gradient steps in an iteration.
+    batch_size: pairs in a gradient step of one member.
+    reference_size: pairs on which losses are compared and outputs normalised.
+    learning_rate: Adam's.
+    error_rate: share of answers that the model takes to be uniformly random.
+    l2: coefficient of the squared weights, at the start.
+    l2_adaptation: factor by which it moves when the ratio of validation to training loss leaves the band; 1 keeps it.
+    l2_low: lower end of the band.
+    l2_high: upper end of the band.
+    """
+
+    members: int = _static(3)
+    hidden: tuple[int, ...] = _static((32, 32))
+    fit_steps: int = _static(16)
+    batch_size: int = _static(32)
+    reference_size: int = _static(64)
+    learning_rate: float = 3e-3
+    error_rate: float = 0.1
+    l2: float = 1e-4
+    l2_adaptation: float = 1.1
+    l2_low: float = 1.1
+    l2_high: float = 1.5
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Config:
+    """A whole run.
+
+    env: name of the environment.
+    iterations: rounds of acting, asking and learning.
+    num_envs: environments that an agent acts in at once, N.
+    rollout_length: steps in each of them in an iteration, T.
+    use_true_reward: learn from the true reward instead of the learnt one.
+    """
+
+    env: str = _static("Pendulum-v1")
+    iterations: int = _static(60)
+    num_envs: int = _static(16)
+    rollout_length: int = _static(200)
+    use_true_reward: bool = False
+    ppo: PPOConfig = PPOConfig()
+    queries: QueryConfig = QueryConfig()
+    labels: LabelConfig = LabelConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    reward: RewardConfig = RewardConfig()

@@ -1,0 +1,123 @@
+"""Networks of the agent and of the reward, and the distributions over actions."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+# Not orthogonal: its QR decomposition deadlocks XLA's CPU thread pool when it is batched over agents.
+_HIDDEN_INIT = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
+_SMALL_INIT = nn.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")
+_LOG_2PI = 1.8378770664093453
+
+
+@flax.struct.dataclass
+class Gaussian:
+    """Diagonal Gaussian over continuous actions.
+
+    mean: [..., D] centre.
+    log_std: [..., D] logarithm of the standard deviation.
+    """
+
+    mean: jax.Array
+    log_std: jax.Array
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """Returns `[..., D]` actions; the key is consumed."""
+        return self.mean + jnp.exp(self.log_std) * jax.random.normal(key, self.mean.shape)
+
+    def log_prob(self, action: jax.Array) -> jax.Array:
+        """Returns the `[...]` log-density of `[..., D]` actions."""
+        z = (action - self.mean) * jnp.exp(-self.log_std)
+        return -0.5 * (jnp.square(z) + _LOG_2PI).sum(-1) - self.log_std.sum(-1)
+
+    def entropy(self) -> jax.Array:
+        """Returns the `[...]` differential entropy in nats."""
+        return (self.log_std + 0.5 * (1.0 + _LOG_2PI)).sum(-1)
+
+    def mode(self) -> jax.Array:
+        """Returns the most likely action."""
+        return self.mean
+
+
+@flax.struct.dataclass
+class Categorical:
+    """Distribution over discrete actions.
+
+    logits: [..., K] unnormalised log-probabilities.
+    """
+
+    logits: jax.Array
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """Returns `[...]` integer actions; the key is consumed."""
+        return jax.random.categorical(key, self.logits)
+
+    def log_prob(self, action: jax.Array) -> jax.Array:
+        """Returns the `[...]` log-probability of `[...]` actions."""
+        log_probs = jax.nn.log_softmax(self.logits)
+        return jnp.take_along_axis(log_probs, action[..., None].astype(jnp.int32), -1)[..., 0]
+
+    def entropy(self) -> jax.Array:
+        """Returns the `[...]` entropy in nats."""
+        log_probs = jax.nn.log_softmax(self.logits)
+        return -(jnp.exp(log_probs) * log_probs).sum(-1)
+
+    def mode(self) -> jax.Array:
+        """Returns the most likely action."""
+        return self.logits.argmax(-1)
+
+
+class Actor(nn.Module):
+    """Policy network: `[..., *observation]` to a distribution over actions.
+
+    action_size: dimensions of a continuous action, or the number of discrete ones.
+    continuous: whether the action space is a box.
+    hidden: widths of the hidden layers.
+    """
+
+    action_size: int
+    continuous: bool
+    hidden: Sequence[int]
+
+    @nn.compact
+    def __call__(self, observation: jax.Array) -> Gaussian | Categorical:
+        x = observation
+        for width in self.hidden:
+            x = nn.relu(nn.Dense(width, kernel_init=_HIDDEN_INIT)(x))
+        if not self.continuous:
+            out = nn.Dense(self.action_size, kernel_init=_SMALL_INIT)(x)
+            return Categorical(out)
+        out = nn.Dense(self.action_size, kernel_init=_SMALL_INIT)(x)
+        return Gaussian(out, jnp.broadcast_to(self.param("log_std", nn.initializers.zeros, (self.action_size,)), out.shape))
+
+
+class Critic(nn.Module):
+    """Value network: `[..., *observation]` to `[...]` values."""
+
+    hidden: Sequence[int]
+
+    @nn.compact
+    def __call__(self, observation: jax.Array) -> jax.Array:
+        x = observation
+        for width in self.hidden:
+            x = nn.relu(nn.Dense(width, kernel_init=_HIDDEN_INIT)(x))
+        return nn.Dense(1)(x)[..., 0]
+
+
+class RewardNetwork(nn.Module):
+    """Reward network: `[..., F]` observation-action features to `[...]` unnormalised rewards.
+
+    Leaky ReLU with slope 0.01, as in Christiano et al. 2017, A.1.
+    """
+
+    hidden: Sequence[int]
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> jax.Array:
+        x = features
+        for width in self.hidden:
+            x = nn.leaky_relu(nn.Dense(width, kernel_init=_HIDDEN_INIT)(x), 0.01)
+        return nn.Dense(1)(x)[..., 0]

@@ -1,0 +1,104 @@
+"""A buffer of answered queries, with the bootstrap sample of every ensemble member."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from rlhf_jax.queries import Queries
+from rlhf_jax.teacher import Answers
+
+# P(X ≤ k) for a Poisson variable of mean 1, k = 0 … 6: how often one label enters a bootstrap sample as large as the
+# data. A label is out of a member's bag with probability 1/e, the share that the paper holds out for validation.
+_POISSON_CDF = (0.36787944, 0.73575888, 0.91969860, 0.98101184, 0.99634015, 0.99940582, 0.99991676)
+
+
+@flax.struct.dataclass
+class Preferences:
+    """Up to C answered queries; the oldest make room for the newest.
+
+    observation: [C, 2, L, ...] of both segments.
+    action: [C, 2, L, ...] of both segments.
+    label: [C] share of the preference that goes to slot 0.
+    filled: [C] whether the row holds an answer.
+    multiplicity: [M, C] how often the row is in each member's bootstrap sample, fixed when it is added.
+    added: [] answers added so far, those that have been dropped again included.
+    """
+
+    observation: jax.Array
+    action: jax.Array
+    label: jax.Array
+    filled: jax.Array
+    multiplicity: jax.Array
+    added: jax.Array
+
+
+def init(example: Queries, *, capacity: int, members: int) -> Preferences:
+    """Returns an empty buffer.
+
+    Args:
+      example: queries of the shapes and dtypes that will be added.
+      capacity: C.
+      members: M.
+    """
+
+    def rows(x: jax.Array) -> jax.Array:
+        return jnp.zeros((capacity, *x.shape[1:]), x.dtype)
+
+    return Preferences(
+        observation=rows(example.observation),
+        action=rows(example.action),
+        label=jnp.zeros(capacity),
+        filled=jnp.zeros(capacity, bool),
+        multiplicity=jnp.zeros((members, capacity), jnp.int32),
+        added=jnp.zeros((), jnp.int32),
+    )
+
+
+def add(key: jax.Array, preferences: Preferences, queries: Queries, answers: Answers) -> Preferences:
+    """Adds the answers of positive weight, and draws how often each is in every member's bootstrap sample.
+
+    Drawing the multiplicity from a Poisson distribution of mean 1 is the bootstrap of a stream: it needs no knowledge
+    of how much data there will be.
+
+    Args:
+      key: consumed.
+      preferences: the buffer.
+      queries: Q pairs, Q ≤ C.
+      answers: their answers.
+
+    Returns:
+      The buffer with them.
+
+    Reference: Oza and Russell 2001, "Online bagging and boosting".
+    """
+    members, capacity = preferences.multiplicity.shape
+    given = answers.weight > 0
+    rank = jnp.cumsum(given) - 1
+    # Rows of pairs without an answer lie beyond the end, where scatters are dropped.
+    row = jnp.where(given, (preferences.added + rank) % capacity, capacity)
+    uniform = jax.random.uniform(key, (members, given.shape[0]))
+    multiplicity = (uniform[..., None] > jnp.asarray(_POISSON_CDF)).sum(-1)
+    return Preferences(
+        observation=preferences.observation.at[row].set(queries.observation, mode="drop"),
+        action=preferences.action.at[row].set(queries.action, mode="drop"),
+        label=preferences.label.at[row].set(answers.label, mode="drop"),
+        filled=preferences.filled.at[row].set(True, mode="drop"),
+        multiplicity=preferences.multiplicity.at[:, row].set(multiplicity, mode="drop"),
+        added=preferences.added + given.sum(),
+    )
+
+
+def draw(key: jax.Array, multiplicity: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Draws rows with probability proportional to their multiplicity.
+
+    Args:
+      key: consumed.
+      multiplicity: `[C]` whole numbers; if all are zero, the last row is drawn and must not be used.
+      shape: how many rows to draw.
+
+    Returns:
+      Rows, of this shape.
+    """
+    cumulative = jnp.cumsum(multiplicity)
+    rank = jax.random.randint(key, shape, 0, jnp.maximum(cumulative[-1], 1))
+    return jnp.minimum(jnp.searchsorted(cumulative, rank, side="right"), multiplicity.shape[0] - 1)

@@ -1,0 +1,183 @@
+"""The learnt reward: an ensemble fitted to preferences (Christiano et al. 2017, §2.2.3)."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from rlhf_jax import bradley_terry, normalisation, preferences
+from rlhf_jax.config import RewardConfig
+from rlhf_jax.environments import Environment
+from rlhf_jax.networks import RewardNetwork
+from rlhf_jax.preferences import Preferences
+
+
+@flax.struct.dataclass
+class RewardEnsemble:
+    """M reward networks.
+
+    params: [M, ...] parameters.
+    optimiser: [M, ...] Adam's state.
+    observation: moments by which observations are normalised, frozen between fits.
+    mean: [M] mean output of each member on the last reference batch.
+    std: [M] standard deviation of the same.
+    l2: [] coefficient of the squared weights.
+    """
+
+    params: Any
+    optimiser: optax.OptState
+    observation: normalisation.Moments
+    mean: jax.Array
+    std: jax.Array
+    l2: jax.Array
+
+
+def init(key: jax.Array, *, env: Environment, config: RewardConfig) -> RewardEnsemble:
+    """Returns an untrained ensemble; the key is consumed."""
+    features = jnp.zeros(env.observation_shape[0] + env.action_size)
+    network = RewardNetwork(config.hidden)
+    params = jax.vmap(network.init, in_axes=(0, None))(jax.random.split(key, config.members), features)
+    return RewardEnsemble(
+        params=params,
+        optimiser=jax.vmap(optax.scale_by_adam().init)(params),
+        observation=normalisation.init(env.observation_shape),
+        mean=jnp.zeros(config.members),
+        std=jnp.ones(config.members),
+        l2=jnp.asarray(config.l2, jnp.float32),
+    )
+
+
+def _features(ensemble: RewardEnsemble, observation: jax.Array, action: jax.Array, env: Environment) -> jax.Array:
+    observation = normalisation.normalise(ensemble.observation, observation)
+    return jnp.concatenate([observation, env.action_features(action)], -1)
+
+
+def member_rewards(
+    ensemble: RewardEnsemble, observation: jax.Array, action: jax.Array, *, env: Environment, config: RewardConfig
+) -> jax.Array:
+    """Returns the reward as each member predicts it, in the units of the Bradley–Terry model.
+
+    Args:
+      ensemble: M members.
+      observation: `[..., *observation]`.
+      action: `[..., *action]`.
+      env: the environment.
+      config: the settings.
+
+    Returns:
+      `[M, ...]` rewards.
+    """
+    features = _features(ensemble, observation, action, env)
+    return jax.vmap(RewardNetwork(config.hidden).apply, in_axes=(0, None))(ensemble.params, features)
+
+
+def mean_reward(ensemble: RewardEnsemble, rewards: jax.Array) -> jax.Array:
+    """Returns the ensemble's reward: the mean of the independently normalised members.
+
+    Args:
+      ensemble: its normalisation is used.
+      rewards: `[M, ...]` reward of each member.
+
+    Returns:
+      `[...]` rewards of zero mean and about unit standard deviation on the last reference batch.
+
+    Reference: Christiano et al. 2017, §2.2.1 and §2.2.3, first modification.
+    """
+    shape = (-1,) + (1,) * (rewards.ndim - 1)
+    return ((rewards - ensemble.mean.reshape(shape)) / ensemble.std.reshape(shape)).mean(0)
+
+
+def _loss(params: Any, features: jax.Array, labels: jax.Array, l2: jax.Array, config: RewardConfig) -> jax.Array:
+    returns = RewardNetwork(config.hidden).apply(params, features).sum(-1)
+    weights = sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(params))
+    return bradley_terry.cross_entropy(returns, labels, config.error_rate).mean() + l2 * weights
+
+
+def _gradient_steps(
+    key: jax.Array, ensemble: RewardEnsemble, data: Preferences, *, env: Environment, config: RewardConfig
+) -> RewardEnsemble:
+    """Fits every member to its own bootstrap sample."""
+    shape = (config.fit_steps, config.batch_size)
+    rows = jax.vmap(lambda key, m: preferences.draw(key, m, shape), out_axes=1)(
+        jax.random.split(key, config.members), data.multiplicity
+    )
+    any_data = data.multiplicity.sum(-1) > 0
+    optimiser = optax.scale_by_adam()
+
+    def step(carry: tuple[Any, optax.OptState], rows: jax.Array):
+        def member(params: Any, opt_state: optax.OptState, rows: jax.Array, any_data: jax.Array):
+            features = _features(ensemble, data.observation[rows], data.action[rows], env)
+            grads = jax.grad(_loss)(params, features, data.label[rows], ensemble.l2, config)
+            updates, opt_state = optimiser.update(grads, opt_state)
+            rate = jnp.where(any_data, config.learning_rate, 0.0)
+            return jax.tree.map(lambda p, u: p - rate * u, params, updates), opt_state
+
+        return jax.vmap(member)(*carry, rows, any_data), None
+
+    (params, opt_state), _ = jax.lax.scan(step, (ensemble.params, ensemble.optimiser), rows)
+    return ensemble.replace(params=params, optimiser=opt_state)
+
+
+def adapted_l2(l2: jax.Array, ratio: jax.Array, *, config: RewardConfig) -> jax.Array:
+    """Returns the L2 coefficient for the next fit: larger when the members overfit, smaller when they could fit more.
+
+    Args:
+      l2: `[]` the coefficient now.
+      ratio: `[]` mean validation loss over mean training loss; NaN, from no data, leaves it.
+      config: the band and the factor.
+
+    Reference: Christiano et al. 2017, §2.2.3, second modification.
+    """
+    factor = jnp.where(ratio > config.l2_high, config.l2_adaptation, 1.0)
+    factor = jnp.where(ratio < config.l2_low, 1.0 / config.l2_adaptation, factor)
+    return jnp.clip(l2 * factor, 1e-7, 1.0)
+
+
+def fit(
+    key: jax.Array,
+    ensemble: RewardEnsemble,
+    data: Preferences,
+    observation: normalisation.Moments,
+    *,
+    env: Environment,
+    config: RewardConfig,
+) -> tuple[RewardEnsemble, dict[str, jax.Array]]:
+    """Fits the ensemble to the preferences, then normalises it and adapts its L2 coefficient.
+
+    Args:
+      key: consumed.
+      ensemble: M members.
+      data: the answered queries.
+      observation: moments by which observations are normalised from now on.
+      env: the environment.
+      config: the settings.
+
+    Returns:
+      The ensemble and info: `train_loss` and `validation_loss` in nats, `accuracy` of the members on labels outside
+      their bags, and `l2`; NaN while there is no label to tell them from.
+    """
+    key_steps, key_reference = jax.random.split(key)
+    ensemble = ensemble.replace(observation=observation)
+    ensemble = _gradient_steps(key_steps, ensemble, data, env=env, config=config)
+
+    rows = preferences.draw(key_reference, data.filled, (config.reference_size,))
+    rewards = member_rewards(ensemble, data.observation[rows], data.action[rows], env=env, config=config)
+    returns, label = rewards.sum(-1), data.label[rows]
+    loss = bradley_terry.cross_entropy(returns, jnp.broadcast_to(label, returns.shape[:-1]), config.error_rate)
+    in_bag = data.multiplicity[:, rows] * data.filled[rows]
+    out_of_bag = (data.multiplicity[:, rows] == 0) & data.filled[rows]
+    train_loss = (loss * in_bag).sum() / in_bag.sum()
+    validation_loss = (loss * out_of_bag).sum() / out_of_bag.sum()
+    correct = (bradley_terry.preference_logit(returns) > 0) == (label > 0.5)
+    accuracy = (correct * out_of_bag).sum() / out_of_bag.sum()
+
+    std = rewards.std((1, 2, 3))
+    ensemble = ensemble.replace(
+        mean=rewards.mean((1, 2, 3)),
+        std=jnp.where(std > 1e-6, std, 1.0),
+        l2=adapted_l2(ensemble.l2, validation_loss / train_loss, config=config),
+    )
+    info = {"train_loss": train_loss, "validation_loss": validation_loss, "accuracy": accuracy, "l2": ensemble.l2}
+    return ensemble, info
