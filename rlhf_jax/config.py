@@ -113,10 +113,10 @@ class RewardConfig:
 
     members: int = _static(3)
     hidden: tuple[int, ...] = _static((32, 32))
-    fit_steps: int = _static(16)
-    batch_size: int = _static(32)
+    fit_steps: int = _static(8)
+    batch_size: int = _static(16)
     reference_size: int = _static(64)
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     error_rate: float = 0.1
     l2: float = 1e-4
     l2_adaptation: float = 1.1
@@ -137,7 +137,7 @@ class Config:
     """
 
     env: str = _static("Pendulum-v1")
-    iterations: int = _static(60)
+    iterations: int = _static(50)
     num_envs: int = _static(16)
     rollout_length: int = _static(200)
     use_true_reward: bool = False

@@ -120,4 +120,4 @@ class RewardNetwork(nn.Module):
         x = features
         for width in self.hidden:
             x = nn.leaky_relu(nn.Dense(width, kernel_init=_HIDDEN_INIT)(x), 0.01)
-        return nn.Dense(1)(x)[..., 0]
+        return nn.Dense(1, kernel_init=_SMALL_INIT)(x)[..., 0]

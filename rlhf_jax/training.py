@@ -87,15 +87,22 @@ def absorb(
     moments = normalisation.update(state.agent.observation, steps.observation)
     scale = normalisation.update(state.true_reward_scale, steps.true_reward)
     data = preferences.add(key_add, state.preferences, asked, answers)
-    ensemble, fit_info = reward_ensemble.fit(key_fit, state.ensemble, data, moments, env=env, config=config.reward)
+    ensemble, fit_info = jax.lax.cond(
+        config.use_true_reward,
+        lambda: (state.ensemble, dict.fromkeys(("train_loss", "validation_loss", "accuracy", "l2"), jnp.float32(jnp.nan))),
+        lambda: reward_ensemble.fit(key_fit, state.ensemble, data, moments, env=env, config=config.reward),
+    )
 
     members = reward_ensemble.member_rewards(ensemble, steps.observation, steps.action, env=env, config=config.reward)
     predicted = reward_ensemble.mean_reward(ensemble, members)
     scale = jax.tree.map(lambda new, old: jnp.where(warming_up, new, old), scale, state.true_reward_scale)
     rewards = jnp.where(config.use_true_reward, steps.true_reward / scale.std, predicted)
     progress = jnp.maximum(state.iteration - config.labels.warmup, 0) / (config.iterations - config.labels.warmup)
-    agent, ppo_info = ppo.update(key_ppo, state.agent, steps, rewards, progress, env=env, config=config.ppo)
-    agent = jax.tree.map(lambda new, old: jnp.where(warming_up, old, new), agent, state.agent)
+    agent, ppo_info = jax.lax.cond(
+        warming_up,
+        lambda: (state.agent, dict.fromkeys(("policy_loss", "value_loss", "entropy", "kl"), jnp.float32(jnp.nan))),
+        lambda: ppo.update(key_ppo, state.agent, steps, rewards, progress, env=env, config=config.ppo),
+    )
     correlation = jnp.corrcoef(predicted.ravel(), steps.true_reward.ravel())[0, 1]
     state = state.replace(
         iteration=state.iteration + 1,
