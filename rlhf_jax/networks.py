@@ -1,16 +1,46 @@
 """Networks of the agent and of the reward, and the distributions over actions."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-# Not orthogonal: its QR decomposition deadlocks XLA's CPU thread pool when it is batched over agents.
-_HIDDEN_INIT = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
-_SMALL_INIT = nn.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")
 _LOG_2PI = 1.8378770664093453
+
+
+def initialise(
+    key: jax.Array, network: nn.Module, example: jax.Array, *, output_scale: float = 1.0, copies: int | None = None
+) -> Any:
+    """Returns initial parameters: He-normal kernels, everything else zero.
+
+    All kernels are cut from one draw, which compiles in a tenth of the time of a draw for each. Not orthogonal: its QR
+    decomposition deadlocks XLA's CPU thread pool when it is batched over agents.
+
+    Args:
+      key: consumed.
+      network: any network with one output layer, its last.
+      example: `[*input]` an input.
+      output_scale: factor on the kernel of the output layer.
+      copies: leading axis of independent copies; none if None.
+
+    Reference: He et al. 2015, "Delving deep into rectifiers".
+    """
+    shapes = jax.eval_shape(network.init, key, example)
+    leaves, structure = jax.tree.flatten(shapes)
+    lead = () if copies is None else (copies,)
+    noise = jax.random.normal(key, (*lead, sum(leaf.size for leaf in leaves)))
+    last_kernel = max(i for i, leaf in enumerate(leaves) if leaf.ndim > 1)
+    filled, offset = [], 0
+    for i, leaf in enumerate(leaves):
+        scale = math.sqrt(2.0 / math.prod(leaf.shape[:-1])) * (output_scale if i == last_kernel else 1.0)
+        part = noise[..., offset : offset + leaf.size].reshape(*lead, *leaf.shape)
+        filled.append(scale * part if leaf.ndim > 1 else jnp.zeros((*lead, *leaf.shape)))
+        offset += leaf.size
+    return jax.tree.unflatten(structure, filled)
 
 
 @flax.struct.dataclass
@@ -86,11 +116,11 @@ class Actor(nn.Module):
     def __call__(self, observation: jax.Array) -> Gaussian | Categorical:
         x = observation
         for width in self.hidden:
-            x = nn.relu(nn.Dense(width, kernel_init=_HIDDEN_INIT)(x))
+            x = nn.relu(nn.Dense(width)(x))
         if not self.continuous:
-            out = nn.Dense(self.action_size, kernel_init=_SMALL_INIT)(x)
+            out = nn.Dense(self.action_size)(x)
             return Categorical(out)
-        out = nn.Dense(self.action_size, kernel_init=_SMALL_INIT)(x)
+        out = nn.Dense(self.action_size)(x)
         return Gaussian(out, jnp.broadcast_to(self.param("log_std", nn.initializers.zeros, (self.action_size,)), out.shape))
 
 
@@ -103,7 +133,7 @@ class Critic(nn.Module):
     def __call__(self, observation: jax.Array) -> jax.Array:
         x = observation
         for width in self.hidden:
-            x = nn.relu(nn.Dense(width, kernel_init=_HIDDEN_INIT)(x))
+            x = nn.relu(nn.Dense(width)(x))
         return nn.Dense(1)(x)[..., 0]
 
 
@@ -119,5 +149,5 @@ class RewardNetwork(nn.Module):
     def __call__(self, features: jax.Array) -> jax.Array:
         x = features
         for width in self.hidden:
-            x = nn.leaky_relu(nn.Dense(width, kernel_init=_HIDDEN_INIT)(x), 0.01)
-        return nn.Dense(1, kernel_init=_SMALL_INIT)(x)[..., 0]
+            x = nn.leaky_relu(nn.Dense(width)(x), 0.01)
+        return nn.Dense(1)(x)[..., 0]

@@ -11,8 +11,10 @@ import optax
 from rlhf_jax import normalisation
 from rlhf_jax.config import PPOConfig
 from rlhf_jax.environments import Environment
-from rlhf_jax.networks import Actor, Categorical, Critic, Gaussian
+from rlhf_jax.networks import Actor, Categorical, Critic, Gaussian, initialise
 from rlhf_jax.rollout import Policy, Rollout
+
+METRICS = ("policy_loss", "value_loss", "entropy", "kl")
 
 
 @flax.struct.dataclass
@@ -140,7 +142,10 @@ def init(key: jax.Array, *, env: Environment, config: PPOConfig) -> PPOState:
     key_actor, key_critic = jax.random.split(key)
     actor, critic = networks(env, config)
     observation = jnp.zeros(env.observation_shape)
-    params = actor.init(key_actor, observation), critic.init(key_critic, observation)
+    params = (
+        initialise(key_actor, actor, observation, output_scale=0.01),
+        initialise(key_critic, critic, observation),
+    )
     return PPOState(
         actor=params[0],
         critic=params[1],
@@ -203,6 +208,19 @@ def _prepare(
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 
 
+def _shuffle(key: jax.Array, num_steps: int, num_envs: int) -> jax.Array:
+    """Returns the row numbers `[T, N]` of a batch in a random order: time is permuted, and rotated for each environment.
+
+    A minibatch then holds as many steps of each environment, at random times. A full permutation costs T·N log(T·N),
+    which on a CPU is as much as the gradient steps themselves.
+    """
+    key_order, key_shift = jax.random.split(key)
+    order = jnp.argsort(jax.random.uniform(key_order, (num_steps,)))
+    shift = jax.random.randint(key_shift, (num_envs,), 0, num_steps)
+    time = order[(jnp.arange(num_steps)[:, None] + shift) % num_steps]
+    return time * num_envs + jnp.arange(num_envs)
+
+
 def _loss(
     params: tuple[Any, Any], batch: Batch, *, env: Environment, config: PPOConfig
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -217,12 +235,8 @@ def _loss(
     value_loss = value_error(value, batch.value, batch.target, value_clip).mean()
     entropy = actions.entropy().mean()
     loss = policy_loss + config.value_coefficient * value_loss - config.entropy_coefficient * entropy
-    return loss, {
-        "policy_loss": policy_loss,
-        "value_loss": value_loss,
-        "entropy": entropy,
-        "kl": (ratio - 1.0 - log_ratio).mean(),
-    }
+    kl = (ratio - 1.0 - log_ratio).mean()
+    return loss, dict(zip(METRICS, (policy_loss, value_loss, entropy, kl), strict=True))
 
 
 def update(
@@ -250,7 +264,6 @@ def update(
       The agent after `epochs × minibatches` gradient steps, and info: means of the losses over the last epoch.
     """
     batch = _prepare(state, rollout, rewards, env=env, config=config)
-    steps = rewards.size
     learning_rate = config.learning_rate * (1.0 - config.learning_rate_decay * progress)
     optimiser = _optimiser(config)
 
@@ -263,8 +276,7 @@ def update(
         return (params, opt_state), info
 
     def epoch(carry: tuple[Any, optax.OptState], key: jax.Array):
-        rows = jax.random.permutation(key, steps).reshape(config.minibatches, -1)
-        return jax.lax.scan(minibatch, carry, rows)
+        return jax.lax.scan(minibatch, carry, _shuffle(key, *rewards.shape).reshape(config.minibatches, -1))
 
     carry = ((state.actor, state.critic), state.optimiser)
     (params, opt_state), info = jax.lax.scan(epoch, carry, jax.random.split(key, config.epochs))

@@ -4,6 +4,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from rlhf_jax.environments import Environment
 from rlhf_jax.queries import Queries
 from rlhf_jax.teacher import Answers
 
@@ -32,21 +33,19 @@ class Preferences:
     added: jax.Array
 
 
-def init(example: Queries, *, capacity: int, members: int) -> Preferences:
+def init(*, env: Environment, capacity: int, length: int, members: int) -> Preferences:
     """Returns an empty buffer.
 
     Args:
-      example: queries of the shapes and dtypes that will be added.
+      env: gives the shapes of observations and actions.
       capacity: C.
+      length: L, steps of a segment.
       members: M.
     """
-
-    def rows(x: jax.Array) -> jax.Array:
-        return jnp.zeros((capacity, *x.shape[1:]), x.dtype)
-
+    rows = (capacity, 2, length)
     return Preferences(
-        observation=rows(example.observation),
-        action=rows(example.action),
+        observation=jnp.zeros((*rows, *env.observation_shape)),
+        action=jnp.zeros((*rows, *env.action_shape), env.action_dtype),
         label=jnp.zeros(capacity),
         filled=jnp.zeros(capacity, bool),
         multiplicity=jnp.zeros((members, capacity), jnp.int32),
@@ -87,18 +86,3 @@ def add(key: jax.Array, preferences: Preferences, queries: Queries, answers: Ans
         added=preferences.added + given.sum(),
     )
 
-
-def draw(key: jax.Array, multiplicity: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Draws rows with probability proportional to their multiplicity.
-
-    Args:
-      key: consumed.
-      multiplicity: `[C]` whole numbers; if all are zero, the last row is drawn and must not be used.
-      shape: how many rows to draw.
-
-    Returns:
-      Rows, of this shape.
-    """
-    cumulative = jnp.cumsum(multiplicity)
-    rank = jax.random.randint(key, shape, 0, jnp.maximum(cumulative[-1], 1))
-    return jnp.minimum(jnp.searchsorted(cumulative, rank, side="right"), multiplicity.shape[0] - 1)

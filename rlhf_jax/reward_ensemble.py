@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rlhf_jax import bradley_terry, normalisation, preferences
+from rlhf_jax import bradley_terry, networks, normalisation, sampling
 from rlhf_jax.config import RewardConfig
 from rlhf_jax.environments import Environment
 from rlhf_jax.networks import RewardNetwork
 from rlhf_jax.preferences import Preferences
+
+METRICS = ("train_loss", "validation_loss", "accuracy", "l2")
 
 
 @flax.struct.dataclass
@@ -36,9 +38,10 @@ class RewardEnsemble:
 
 def init(key: jax.Array, *, env: Environment, config: RewardConfig) -> RewardEnsemble:
     """Returns an untrained ensemble; the key is consumed."""
-    features = jnp.zeros(env.observation_shape[0] + env.action_size)
-    network = RewardNetwork(config.hidden)
-    params = jax.vmap(network.init, in_axes=(0, None))(jax.random.split(key, config.members), features)
+    features = jnp.zeros((*env.observation_shape[:-1], env.observation_shape[-1] + env.action_size))
+    # Returns start near zero, where an answer teaches most: with the error rate, a confident member that is wrong
+    # has almost no gradient, and a sum over a segment makes a random network confident.
+    params = networks.initialise(key, RewardNetwork(config.hidden), features, output_scale=0.01, copies=config.members)
     return RewardEnsemble(
         params=params,
         optimiser=jax.vmap(optax.scale_by_adam().init)(params),
@@ -73,6 +76,13 @@ def member_rewards(
     return jax.vmap(RewardNetwork(config.hidden).apply, in_axes=(0, None))(ensemble.params, features)
 
 
+def predict(
+    ensemble: RewardEnsemble, observation: jax.Array, action: jax.Array, *, env: Environment, config: RewardConfig
+) -> jax.Array:
+    """Returns the learnt reward, `[...]`, of `[..., *observation]` and `[..., *action]`: `mean_reward` of the members."""
+    return mean_reward(ensemble, member_rewards(ensemble, observation, action, env=env, config=config))
+
+
 def mean_reward(ensemble: RewardEnsemble, rewards: jax.Array) -> jax.Array:
     """Returns the ensemble's reward: the mean of the independently normalised members.
 
@@ -100,7 +110,7 @@ def _gradient_steps(
 ) -> RewardEnsemble:
     """Fits every member to its own bootstrap sample."""
     shape = (config.fit_steps, config.batch_size)
-    rows = jax.vmap(lambda key, m: preferences.draw(key, m, shape), out_axes=1)(
+    rows = jax.vmap(lambda key, m: sampling.draw(key, m, shape), out_axes=1)(
         jax.random.split(key, config.members), data.multiplicity
     )
     any_data = data.multiplicity.sum(-1) > 0
@@ -162,7 +172,7 @@ def fit(
     ensemble = ensemble.replace(observation=observation)
     ensemble = _gradient_steps(key_steps, ensemble, data, env=env, config=config)
 
-    rows = preferences.draw(key_reference, data.filled, (config.reference_size,))
+    rows = sampling.draw(key_reference, data.filled, (config.reference_size,))
     rewards = member_rewards(ensemble, data.observation[rows], data.action[rows], env=env, config=config)
     returns, label = rewards.sum(-1), data.label[rows]
     loss = bradley_terry.cross_entropy(returns, jnp.broadcast_to(label, returns.shape[:-1]), config.error_rate)
@@ -179,5 +189,4 @@ def fit(
         std=jnp.where(std > 1e-6, std, 1.0),
         l2=adapted_l2(ensemble.l2, validation_loss / train_loss, config=config),
     )
-    info = {"train_loss": train_loss, "validation_loss": validation_loss, "accuracy": accuracy, "l2": ensemble.l2}
-    return ensemble, info
+    return ensemble, dict(zip(METRICS, (train_loss, validation_loss, accuracy, ensemble.l2), strict=True))

@@ -4,6 +4,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from rlhf_jax import sampling
+
 
 @flax.struct.dataclass
 class Windows:
@@ -56,9 +58,7 @@ def sample(key: jax.Array, valid: jax.Array, shape: tuple[int, ...]) -> Windows:
     Returns:
       Windows of this shape.
     """
-    cumulative = jnp.cumsum(valid.reshape(-1))
-    rank = jax.random.randint(key, shape, 0, jnp.maximum(cumulative[-1], 1))
-    index = jnp.searchsorted(cumulative, rank, side="right")
+    index = sampling.draw(key, valid.reshape(-1), shape)
     return Windows(start=index // valid.shape[1], env=index % valid.shape[1])
 
 

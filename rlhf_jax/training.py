@@ -1,10 +1,15 @@
-"""Figure 1 of Christiano et al. 2017: act, ask, fit the reward, improve the policy, all in one compiled loop."""
+"""Figure 1 of Christiano et al. 2017: act, ask, fit the reward, improve the policy, all in one compiled loop.
+
+    propose    act in the environment, cut segments, choose the pairs to ask about
+    label      a synthetic teacher, compiled, or a person, on the host
+    absorb     store the answers, fit the reward ensemble, relabel the rollout, improve the policy
+"""
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from rlhf_jax import normalisation, ppo, preferences, queries, reward_ensemble, rollout, teacher
+from rlhf_jax import diagnostics, normalisation, ppo, preferences, queries, reward_ensemble, rollout, teacher
 from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment
 from rlhf_jax.ppo import PPOState
@@ -27,7 +32,7 @@ class TrainState:
     agent: the policy and its critic.
     ensemble: the learnt reward.
     preferences: the answered queries.
-    true_reward_scale: [] standard deviation of the true reward under the untrained policy.
+    true_reward: [] moments of the true reward under the untrained policy, which give it unit scale.
     """
 
     key: jax.Array
@@ -36,20 +41,12 @@ class TrainState:
     agent: PPOState
     ensemble: RewardEnsemble
     preferences: Preferences
-    true_reward_scale: normalisation.Moments
+    true_reward: normalisation.Moments
 
 
 def init(key: jax.Array, *, env: Environment, config: Config) -> TrainState:
+    """Returns an untrained agent in fresh environments; the key is consumed."""
     key_loop, key_env, key_agent, key_ensemble = jax.random.split(key, 4)
-    num_slots = queries.slots(config)
-    shape = (num_slots, 2, config.queries.segment_length)
-    action_shape = (env.action_size,) if env.continuous else ()
-    example = Queries(
-        observation=jnp.zeros((*shape, *env.observation_shape)),
-        action=jnp.zeros((*shape, *action_shape), jnp.float32 if env.continuous else jnp.int32),
-        true_reward=jnp.zeros(shape),
-        asked=jnp.zeros(num_slots, bool),
-    )
     return TrainState(
         key=key_loop,
         iteration=jnp.zeros((), jnp.int32),
@@ -57,80 +54,156 @@ def init(key: jax.Array, *, env: Environment, config: Config) -> TrainState:
         agent=ppo.init(key_agent, env=env, config=config.ppo),
         ensemble=reward_ensemble.init(key_ensemble, env=env, config=config.reward),
         preferences=preferences.init(
-            example, capacity=config.labels.capacity or config.labels.max_budget, members=config.reward.members
+            env=env,
+            capacity=config.labels.capacity or config.labels.max_budget,
+            length=config.queries.segment_length,
+            members=config.reward.members,
         ),
-        true_reward_scale=normalisation.init(),
+        true_reward=normalisation.init(),
     )
 
 
 def propose(state: TrainState, *, env: Environment, config: Config) -> tuple[TrainState, Rollout, Queries, Metrics]:
-    key_rollout, key_queries = jax.random.split(_key(state, 0))
+    """Acts with the current policy and chooses which pairs of segments to ask about.
+
+    Args:
+      state: the agent.
+      env: the environment.
+      config: the settings.
+
+    Returns:
+      The agent with its environments moved on, the `[T, N]` rollout, Q queries about it, and metrics: `return`, the
+      mean true return of the `episodes` that ended.
+    """
+    key_rollout, key_queries = jax.random.split(_stage_key(state, "propose"))
     policy = ppo.sampling_policy(state.agent, env=env, config=config.ppo)
-    environments, steps, info = rollout.rollout(
+    environments, steps, metrics = rollout.rollout(
         key_rollout, state.environments, policy, env=env, num_steps=config.rollout_length
     )
     rewards = reward_ensemble.member_rewards(
         state.ensemble, steps.observation, steps.action, env=env, config=config.reward
     )
     due = queries.labels_by(state.iteration + 1, config=config) - queries.labels_by(state.iteration, config=config)
-    asked = queries.select(
+    chosen = queries.select(
         key_queries, steps, rewards, due, num_slots=queries.slots(config), config=config.queries
     )
-    return state.replace(environments=environments), steps, asked, info
+    return state.replace(environments=environments), steps, chosen, metrics
 
 
 def absorb(
     state: TrainState, steps: Rollout, asked: Queries, answers: Answers, *, env: Environment, config: Config
 ) -> tuple[TrainState, Metrics]:
-    key_add, key_fit, key_ppo = jax.random.split(_key(state, 1), 3)
-    warming_up = state.iteration < config.labels.warmup
-    moments = normalisation.update(state.agent.observation, steps.observation)
-    scale = normalisation.update(state.true_reward_scale, steps.true_reward)
-    data = preferences.add(key_add, state.preferences, asked, answers)
-    ensemble, fit_info = jax.lax.cond(
-        config.use_true_reward,
-        lambda: (state.ensemble, dict.fromkeys(("train_loss", "validation_loss", "accuracy", "l2"), jnp.float32(jnp.nan))),
-        lambda: reward_ensemble.fit(key_fit, state.ensemble, data, moments, env=env, config=config.reward),
-    )
+    """Learns from the answers, and then from the rollout with the rewards that it has learnt.
 
-    members = reward_ensemble.member_rewards(ensemble, steps.observation, steps.action, env=env, config=config.reward)
-    predicted = reward_ensemble.mean_reward(ensemble, members)
-    scale = jax.tree.map(lambda new, old: jnp.where(warming_up, new, old), scale, state.true_reward_scale)
-    rewards = jnp.where(config.use_true_reward, steps.true_reward / scale.std, predicted)
-    progress = jnp.maximum(state.iteration - config.labels.warmup, 0) / (config.iterations - config.labels.warmup)
-    agent, ppo_info = jax.lax.cond(
+    Args:
+      state: the agent.
+      steps: `[T, N]` the rollout to improve the policy on. Its true reward is read only if `config.use_true_reward`,
+        and for metrics.
+      asked: Q queries, about this rollout or an earlier one.
+      answers: what the teacher said to them; weight 0 where nothing came.
+      env: the environment.
+      config: the settings.
+
+    Returns:
+      The agent one iteration on, and metrics: `labels` so far; `predicted_return`, what the learnt reward thinks of the
+      rollout, per episode; its `correlation` with the true reward over the steps of the rollout; `finite`, false once a
+      parameter or reward is not; those of `reward_ensemble.fit` and `ppo.update`, NaN where these did not run.
+    """
+    key_add, key_fit, key_ppo = jax.random.split(_stage_key(state, "absorb"), 3)
+    warming_up = state.iteration < config.labels.warmup
+    observation = normalisation.update(state.agent.observation, steps.observation)
+    true_reward = _choose(warming_up, normalisation.update(state.true_reward, steps.true_reward), state.true_reward)
+
+    data = preferences.add(key_add, state.preferences, asked, answers)
+    ensemble, fit_metrics = jax.lax.cond(
+        config.use_true_reward,
+        lambda: (state.ensemble, _nothing(reward_ensemble.METRICS)),
+        lambda: reward_ensemble.fit(key_fit, state.ensemble, data, observation, env=env, config=config.reward),
+    )
+    predicted = reward_ensemble.predict(ensemble, steps.observation, steps.action, env=env, config=config.reward)
+    rewards = jnp.where(config.use_true_reward, steps.true_reward / true_reward.std, predicted)
+
+    training = config.iterations - config.labels.warmup
+    progress = jnp.maximum(state.iteration - config.labels.warmup, 0) / training
+    agent, ppo_metrics = jax.lax.cond(
         warming_up,
-        lambda: (state.agent, dict.fromkeys(("policy_loss", "value_loss", "entropy", "kl"), jnp.float32(jnp.nan))),
+        lambda: (state.agent, _nothing(ppo.METRICS)),
         lambda: ppo.update(key_ppo, state.agent, steps, rewards, progress, env=env, config=config.ppo),
     )
-    correlation = jnp.corrcoef(predicted.ravel(), steps.true_reward.ravel())[0, 1]
     state = state.replace(
         iteration=state.iteration + 1,
-        agent=agent.replace(observation=moments),
+        agent=agent.replace(observation=observation),
         ensemble=ensemble,
         preferences=data,
-        true_reward_scale=scale,
+        true_reward=true_reward,
     )
     return state, {
         "labels": data.added,
         "predicted_return": predicted.mean() * env.horizon,
-        "correlation": correlation,
-        **fit_info,
-        **ppo_info,
+        "correlation": diagnostics.correlation(predicted, steps.true_reward),
+        "finite": _all_finite((agent.actor, agent.critic, ensemble.params, rewards)),
+        **fit_metrics,
+        **ppo_metrics,
     }
 
 
 def iteration(state: TrainState, *, env: Environment, config: Config) -> tuple[TrainState, Metrics]:
-    state, steps, asked, info = propose(state, env=env, config=config)
-    answers = teacher.answer(_key(state, 2), asked, config=config.teacher)
-    state, absorb_info = absorb(state, steps, asked, answers, env=env, config=config)
-    return state, info | absorb_info
+    """Does one round with the synthetic teacher; returns the agent and the metrics of both halves."""
+    state, steps, asked, acting = propose(state, env=env, config=config)
+    answers = teacher.answer(_stage_key(state, "label"), asked, config=config.teacher)
+    state, learning = absorb(state, steps, asked, answers, env=env, config=config)
+    return state, acting | learning
+
+
+def advance(state: TrainState, num_iterations: int, *, env: Environment, config: Config) -> tuple[TrainState, Metrics]:
+    """Does several rounds; returns the agent and the metrics, `[num_iterations]` each."""
+
+    def step(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
+        return iteration(state, env=env, config=config)
+
+    return jax.lax.scan(step, state, None, length=num_iterations)
 
 
 def train(key: jax.Array, *, env: Environment, config: Config) -> tuple[TrainState, Metrics]:
-    state = init(key, env=env, config=config)
-    return jax.lax.scan(lambda s, _: iteration(s, env=env, config=config), state, None, length=config.iterations)
+    """Trains one agent from scratch: a pure function, to be jitted, and mapped over keys and settings.
+
+    Every number of `config` that is not marked static may be an array, so that agents that differ in seed, label
+    budget or learning rate are lanes of one compiled program.
+
+    Args:
+      key: consumed.
+      env: the environment.
+      config: the settings; see `rlhf_jax.config.validate`.
+
+    Returns:
+      The trained agent and the metrics of `propose` and `absorb`, `[iterations]` each.
+
+    Example:
+      >>> env = rlhf_jax.make("Pendulum-v1")
+      >>> config = rlhf_jax.Config(iterations=2, labels=rlhf_jax.LabelConfig(warmup=1, max_budget=20, budget=20))
+      >>> keys = jax.vmap(jax.random.key)(jnp.arange(3))
+      >>> agents, metrics = jax.jit(jax.vmap(lambda key: rlhf_jax.train(key, env=env, config=config)))(keys)
+      >>> metrics["labels"][:, -1].tolist()
+      [20, 20, 20]
+
+    Reference: Christiano et al. 2017, figure 1 and §2.2.
+    """
+    return advance(init(key, env=env, config=config), config.iterations, env=env, config=config)
 
 
-def _key(state: TrainState, stage: int) -> jax.Array:
-    return jax.random.fold_in(jax.random.fold_in(state.key, state.iteration), stage)
+def _stage_key(state: TrainState, stage: str) -> jax.Array:
+    """Returns the key of one stage of the iteration, the same whether it runs compiled whole or piece by piece."""
+    number = ("propose", "label", "absorb").index(stage)
+    return jax.random.fold_in(state.key, 3 * state.iteration + number)
+
+
+def _choose(condition: jax.Array, if_true: normalisation.Moments, if_false: normalisation.Moments):
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), if_true, if_false)
+
+
+def _nothing(names: tuple[str, ...]) -> Metrics:
+    return dict.fromkeys(names, jnp.float32(jnp.nan))
+
+
+def _all_finite(tree: object) -> jax.Array:
+    return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))

@@ -42,6 +42,9 @@ class Environment:
     base: the gymnax-style environment.
     params: its parameters.
     horizon: steps after which an episode is truncated.
+    observation_shape: shape of one observation.
+    continuous: whether the actions are a box rather than a set.
+    action_size: dimensions of a continuous action, or the number of discrete ones.
     """
 
     name: str
@@ -51,6 +54,16 @@ class Environment:
     observation_shape: tuple[int, ...]
     continuous: bool
     action_size: int
+
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """Shape of one action."""
+        return (self.action_size,) if self.continuous else ()
+
+    @property
+    def action_dtype(self) -> Any:
+        """Type of one action."""
+        return jnp.float32 if self.continuous else jnp.int32
 
     def reset(self, key: jax.Array) -> tuple[jax.Array, Any]:
         """Returns the first observation and state of an episode; the key is consumed."""

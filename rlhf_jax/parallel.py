@@ -1,0 +1,89 @@
+"""Many agents at once: lanes of one compiled program, spread over the devices."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from rlhf_jax.config import Config
+
+
+def prepare_machine(cache: Path | None = None) -> None:
+    """Sets up JAX for this library; call it before anything is computed.
+
+    A CPU is presented as one device per core, because agents on separate devices use the cores better than the threads
+    of one matrix product do. Compiled programs are kept, so that a second start is quick. What the environment
+    variables XLA_FLAGS and JAX_COMPILATION_CACHE_DIR already say is left alone.
+
+    Args:
+      cache: folder for compiled programs; `rlhf_jax` in the user's cache directory if None.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_cpu_multi_thread_eigen" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    if not jax.config.jax_compilation_cache_dir:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(cache or Path(home) / "rlhf_jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def lanes(configs: Sequence[Config]) -> Config:
+    """Stacks settings into one whose numbers are arrays `[A]`.
+
+    Args:
+      configs: settings that differ in numbers only.
+
+    Raises:
+      ValueError: they differ in something that shapes the compiled program.
+    """
+    shape = jax.tree.structure(configs[0])
+    for config in configs[1:]:
+        if jax.tree.structure(config) != shape:
+            raise ValueError(f"lanes of one program differ in a static setting: {configs[0]} and {config}")
+    return jax.tree.map(lambda *leaves: jnp.asarray(leaves), *configs)
+
+
+def agent_devices(num_agents: int) -> list[Any]:
+    """Returns the devices that the agents are spread over: as many as share them evenly."""
+    devices = jax.devices()
+    count = max(n for n in range(1, len(devices) + 1) if num_agents % n == 0)
+    return devices[:count]
+
+
+def over_agents(function: Callable, num_agents: int, *, donate: tuple[int, ...] = ()) -> Callable:
+    """Maps a function of one agent over a leading axis of agents, sharded over the devices, and jits it.
+
+    On a GPU the agents of a device run abreast, in a `vmap`. On a CPU they run in turn, in a loop of the same compiled
+    program: the working set of one agent stays in the cache, and what one agent need not do is not done.
+
+    Args:
+      function: of any number of pytrees.
+      num_agents: A.
+      donate: positions of the arguments whose memory may be reused.
+
+    Returns:
+      The function of the same pytrees with a leading axis `[A]`.
+    """
+    devices = agent_devices(num_agents)
+    if devices[0].platform == "cpu":
+
+        def mapped(*args: Any) -> Any:
+            return jax.lax.map(lambda one: function(*one), args)
+
+    else:
+        mapped = jax.vmap(function)
+    mesh = jax.make_mesh((len(devices),), ("agents",), devices=devices)
+    spec = PartitionSpec("agents")
+    # The checker of varying axes wants every constant in a loop's carry annotated; nothing here crosses agents.
+    sharded = jax.shard_map(mapped, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+    return jax.jit(sharded, donate_argnums=donate)
+
+
+def agent_keys(seeds: Sequence[int]) -> jax.Array:
+    """Returns `[A]` keys, one per seed."""
+    return jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))

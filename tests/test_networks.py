@@ -1,0 +1,131 @@
+"""Distributions against SciPy, networks against NumPy."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from scipy import stats
+
+from rlhf_jax.networks import Actor, Categorical, Critic, Gaussian, RewardNetwork
+
+MEAN = np.array([[0.0, 1.5, -2.0], [3.0, 0.25, 0.0]])
+STD = np.array([[1.0, 0.1, 5.0], [0.5, 2.0, 1e-3]])
+LOGITS = np.array([[0.0, 0.0, 0.0, 0.0], [1.0, -2.0, 0.5, 3.0], [-40.0, 0.0, 40.0, 5.0]])
+
+
+def gaussian():
+    return Gaussian(jnp.asarray(MEAN, jnp.float32), jnp.log(jnp.asarray(STD, jnp.float32)))
+
+
+def categorical():
+    return Categorical(jnp.asarray(LOGITS, jnp.float32))
+
+
+def probabilities():
+    weights = np.exp(LOGITS - LOGITS.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def test_gaussian_log_prob():
+    action = MEAN + STD * np.random.default_rng(0).normal(size=(2, 3))
+    expected = stats.norm(MEAN, STD).logpdf(action).sum(-1)
+    np.testing.assert_allclose(gaussian().log_prob(jnp.asarray(action, jnp.float32)), expected, rtol=1e-3)
+
+
+def test_gaussian_entropy_and_mode():
+    np.testing.assert_allclose(gaussian().entropy(), stats.norm(MEAN, STD).entropy().sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(gaussian().mode(), MEAN)
+
+
+def test_gaussian_samples():
+    """Kolmogorov–Smirnov of every dimension, and no correlation between them."""
+    samples = np.asarray(jax.vmap(gaussian().sample)(jax.random.split(jax.random.key(0), 4000)))
+    assert samples.shape == (4000, 2, 3)
+    for i in np.ndindex(2, 3):
+        assert stats.kstest((samples[(slice(None), *i)] - MEAN[i]) / STD[i], "norm").pvalue > 1e-3
+    correlation = np.corrcoef(samples.reshape(4000, 6).T)[np.triu_indices(6, 1)]
+    assert np.abs(correlation).max() < 0.06  # 3.8 standard errors
+
+
+def test_categorical_log_prob():
+    for row, column in np.ndindex(LOGITS.shape):
+        actions = jnp.zeros(3, jnp.int32).at[row].set(column)
+        expected = np.log(probabilities()[row, column])
+        np.testing.assert_allclose(categorical().log_prob(actions)[row], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_categorical_entropy_and_mode():
+    np.testing.assert_allclose(categorical().entropy(), stats.entropy(probabilities(), axis=-1), rtol=1e-5, atol=1e-7)
+    assert categorical().mode()[1:].tolist() == [3, 2]
+
+
+def test_categorical_samples():
+    samples = np.asarray(jax.vmap(categorical().sample)(jax.random.split(jax.random.key(1), 4000)))
+    assert samples.shape == (4000, 3)
+    for row in (0, 1):
+        counts = np.bincount(samples[:, row], minlength=4)
+        assert stats.chisquare(counts, 4000 * probabilities()[row]).pvalue > 1e-3
+    assert set(samples[:, 2]) == {2}
+
+
+@functools.cache
+def actor(continuous):
+    """An untrained policy network with three observations and two actions, and its parameters."""
+    network = Actor(2, continuous, (16, 8))
+    return network, network.init(jax.random.key(2), jnp.zeros(3))
+
+
+def observations():
+    return jax.random.normal(jax.random.key(3), (5, 4, 3))
+
+
+def test_untrained_gaussian_actor_is_close_to_standard_normal():
+    network, params = actor(continuous=True)
+    actions = network.apply(params, observations())
+    assert isinstance(actions, Gaussian)
+    assert actions.mean.shape == actions.log_std.shape == (5, 4, 2)
+    assert 0.0 < jnp.abs(actions.mean).max() < 0.1
+    assert not actions.log_std.any()
+
+
+def test_untrained_categorical_actor_is_close_to_uniform():
+    network, params = actor(continuous=False)
+    actions = network.apply(params, observations())
+    assert isinstance(actions, Categorical)
+    assert actions.logits.shape == (5, 4, 2)
+    np.testing.assert_allclose(jax.nn.softmax(actions.logits), np.full((5, 4, 2), 0.5), atol=0.05)
+
+
+def test_critic_returns_one_value_per_observation():
+    network = Critic((16, 8))
+    values = network.apply(network.init(jax.random.key(4), jnp.zeros(3)), observations())
+    assert values.shape == (5, 4)
+    assert values.std() > 0
+
+
+@pytest.mark.parametrize("hidden", [(8,), (16, 8)])
+def test_reward_network_against_numpy(hidden):
+    network = RewardNetwork(hidden)
+    params = network.init(jax.random.key(5), jnp.zeros(3))
+    # Biases start at zero: give them something to do.
+    params = jax.tree.map(lambda x: x + 0.1, params)
+    expected = reference.reward_network(params["params"], observations())
+    np.testing.assert_allclose(network.apply(params, observations()), expected, rtol=1e-4, atol=1e-5)
+
+
+def calls_lapack(initialise):
+    """Whether initialising four agents at once calls a LAPACK routine, on whatever platform."""
+    lowered = jax.jit(jax.vmap(initialise)).lower(jax.random.split(jax.random.key(6), 4)).as_text().lower()
+    return any(routine in lowered for routine in ("lapack", "solver", "geqrf", "householder"))
+
+
+def test_initialisers_call_no_lapack():
+    """A QR decomposition batched over agents deadlocks XLA's CPU thread pool."""
+    assert calls_lapack(lambda key: nn.initializers.orthogonal()(key, (3, 16)))
+    networks = Actor(2, True, (16, 8)), Actor(2, False, (16, 8)), Critic((16, 8)), RewardNetwork((16, 8))
+    for network in networks:
+        assert not calls_lapack(lambda key, network=network: network.init(key, jnp.zeros(3)))

@@ -1,0 +1,132 @@
+"""The buffer of answers against `collections.deque`, its bootstrap against the Poisson distribution."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from scipy import stats
+
+from rlhf_jax import preferences
+from rlhf_jax.queries import Queries
+from rlhf_jax.teacher import Answers
+
+add = jax.jit(preferences.add)
+
+
+def batch(ids, weights):
+    """Queries and answers that can be told by their ids, with a tie, a 0 and a 1 in turn for labels."""
+    ids = jnp.asarray(ids)
+    content = ids[:, None, None, None] + jnp.arange(12.0).reshape(1, 2, 3, 2) / 100
+    queries = Queries(
+        observation=content,
+        action=jnp.broadcast_to(ids[:, None, None], (len(ids), 2, 3)).astype(jnp.int32),
+        true_reward=jnp.zeros((len(ids), 2, 3)),
+        asked=jnp.asarray(weights) > 0,
+    )
+    return queries, Answers(label=ids % 3 / 2, weight=jnp.asarray(weights, jnp.float32))
+
+
+def empty(capacity, members=2, num_slots=4):
+    queries, _ = batch(np.zeros(num_slots), np.zeros(num_slots))
+    return preferences.init(queries, capacity=capacity, members=members)
+
+
+def contents(buffer):
+    """The ids in the buffer, oldest first."""
+    newest = int(buffer.added) % buffer.filled.shape[0]
+    order = np.roll(np.arange(buffer.filled.shape[0]), -newest)
+    return [int(buffer.action[i, 0, 0]) for i in order if buffer.filled[i]]
+
+
+def test_new_buffer_is_empty():
+    buffer = empty(5, members=3)
+    assert buffer.observation.shape == (5, 2, 3, 2)
+    assert buffer.action.dtype == jnp.int32
+    assert buffer.multiplicity.shape == (3, 5)
+    assert not buffer.filled.any()
+    assert not buffer.multiplicity.any()
+    assert buffer.added == 0
+
+
+@pytest.mark.parametrize("capacity", [4, 7, 100])
+def test_ring_buffer_against_deque(capacity):
+    """Twelve adds of four rows each, a random part of them answered, into a buffer that wraps (or does not)."""
+    rng = np.random.default_rng(capacity)
+    buffer, expected = empty(capacity), reference.RingBuffer(capacity)
+    for i in range(12):
+        ids = np.arange(4.0 * i + 1, 4.0 * i + 5)
+        weights = (rng.random(4) < 0.6) * rng.random(4)
+        buffer = add(jax.random.key(i), buffer, *batch(ids, weights))
+        expected.add(ids.tolist(), weights)
+        assert contents(buffer) == list(expected.rows)
+        assert buffer.added == expected.added
+    assert expected.added > 20
+
+
+def test_all_fields_of_a_row_belong_together():
+    buffer = empty(7)
+    for i in range(5):
+        buffer = add(jax.random.key(i), buffer, *batch(np.arange(4.0 * i, 4.0 * i + 4), np.array([1.0, 0, 1, 1])))
+    ids = np.asarray(buffer.action[:, 0, 0], np.float32)
+    queries, answers = batch(ids, np.ones(7))
+    np.testing.assert_array_equal(buffer.observation, queries.observation)
+    np.testing.assert_array_equal(buffer.action, queries.action)
+    np.testing.assert_array_equal(buffer.label, answers.label)
+
+
+def test_rows_of_weight_zero_change_nothing():
+    before = add(jax.random.key(0), empty(5), *batch([1.0, 2, 3, 4], [1, 1, 1, 1]))
+    after = add(jax.random.key(1), before, *batch([5.0, 6, 7, 8], [0, 0, 0, 0]))
+    jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+def test_bootstrap_sample_is_fixed_when_a_row_is_added():
+    """The rows that are not overwritten keep their multiplicity; the others draw a new one."""
+    before = add(jax.random.key(0), empty(100, members=50), *batch([1.0, 2, 3, 4], [1, 1, 1, 1]))
+    after = add(jax.random.key(1), before, *batch([5.0, 6, 7, 8], [1, 1, 1, 1]))
+    np.testing.assert_array_equal(before.multiplicity[:, :4], after.multiplicity[:, :4])
+    assert not before.multiplicity[:, 4:].any()
+    assert after.multiplicity[:, 4:8].any(0).all()
+
+
+@functools.cache
+def multiplicities():
+    """The multiplicity of 8,000 rows in the samples of three members."""
+    queries, answers = batch(np.arange(8000.0), np.ones(8000))
+    buffer = preferences.init(queries, capacity=8000, members=3)
+    return np.asarray(add(jax.random.key(2), buffer, queries, answers).multiplicity)
+
+
+def test_multiplicity_is_poisson():
+    """A share 1/e of the labels is out of a member's bag; the rest follow the Poisson distribution of mean 1."""
+    drawn = multiplicities()
+    assert abs((drawn == 0).mean() - 0.36787944) < 0.01  # 3.2 standard errors
+    observed = np.append(np.bincount(drawn.ravel(), minlength=8)[:5], (drawn >= 5).sum())
+    expected = np.append(stats.poisson.pmf(np.arange(5), 1), stats.poisson.sf(4, 1)) * drawn.size
+    assert stats.chisquare(observed, expected).pvalue > 1e-3
+
+
+def test_members_draw_their_samples_independently():
+    correlation = np.corrcoef(multiplicities())
+    assert np.abs(correlation[np.triu_indices(3, 1)]).max() < 0.05
+
+
+def test_draw_is_proportional_to_multiplicity():
+    multiplicity = np.array([0, 1, 3, 0, 2, 0])
+    rows = preferences.draw(jax.random.key(3), jnp.asarray(multiplicity), (100, 120))
+    assert rows.shape == (100, 120)
+    observed = np.bincount(np.asarray(rows).ravel(), minlength=6)
+    assert observed[multiplicity == 0].sum() == 0
+    assert stats.chisquare(observed[multiplicity > 0], 12_000 * np.array([1, 3, 2]) / 6).pvalue > 1e-3
+
+
+def test_draw_from_nothing_stays_within_the_buffer():
+    assert preferences.draw(jax.random.key(4), jnp.zeros(6, jnp.int32), (3,)).tolist() == [5, 5, 5]
+
+
+def test_draw_accepts_a_mask():
+    rows = preferences.draw(jax.random.key(5), jnp.array([False, True, False, True]), (200,))
+    assert set(rows.tolist()) == {1, 3}
