@@ -7,7 +7,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
 from rlhf_jax.config import Config
 
@@ -77,7 +78,7 @@ def over_agents(function: Callable, num_agents: int, *, donate: tuple[int, ...] 
 
     else:
         mapped = jax.vmap(function)
-    mesh = jax.make_mesh((len(devices),), ("agents",), devices=devices)
+    mesh = Mesh(np.asarray(devices), ("agents",))
     spec = PartitionSpec("agents")
     # The checker of varying axes wants every constant in a loop's carry annotated; nothing here crosses agents.
     sharded = jax.shard_map(mapped, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
