@@ -22,6 +22,7 @@ class PPOConfig:
     minibatches: gradient steps in a pass.
     hidden: widths of the hidden layers of the policy and of the value network.
     clip_value: limit the move of the critic as well as that of the policy.
+    initial_std: standard deviation of a continuous action before training; the action space ends at ±1.
     learning_rate: Adam's, at the start.
     learning_rate_decay: share of it that is gone at the end; the decay is linear.
     discount: γ.
@@ -36,7 +37,8 @@ class PPOConfig:
     minibatches: int = _static(8)
     hidden: tuple[int, ...] = _static((32, 32))
     clip_value: bool = _static(False)
-    learning_rate: float = 4e-3
+    initial_std: float = 1.65
+    learning_rate: float = 6e-3
     learning_rate_decay: float = 1.0
     discount: float = 0.98
     trace_decay: float = 0.95
@@ -116,7 +118,7 @@ class RewardConfig:
     fit_steps: int = _static(8)
     batch_size: int = _static(16)
     reference_size: int = _static(64)
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     error_rate: float = 0.1
     l2: float = 1e-4
     l2_adaptation: float = 1.1

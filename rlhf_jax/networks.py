@@ -106,11 +106,13 @@ class Actor(nn.Module):
     action_size: dimensions of a continuous action, or the number of discrete ones.
     continuous: whether the action space is a box.
     hidden: widths of the hidden layers.
+    initial_std: standard deviation of a continuous action before training, where the action space ends at ±1.
     """
 
     action_size: int
     continuous: bool
     hidden: Sequence[int]
+    initial_std: jax.Array | float = 1.0
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> Gaussian | Categorical:
@@ -121,7 +123,8 @@ class Actor(nn.Module):
             out = nn.Dense(self.action_size)(x)
             return Categorical(out)
         out = nn.Dense(self.action_size)(x)
-        return Gaussian(out, jnp.broadcast_to(self.param("log_std", nn.initializers.zeros, (self.action_size,)), out.shape))
+        log_std = self.param("log_std", nn.initializers.zeros, (self.action_size,)) + jnp.log(self.initial_std)
+        return Gaussian(out, jnp.broadcast_to(log_std, out.shape))
 
 
 class Critic(nn.Module):

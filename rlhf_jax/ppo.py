@@ -130,7 +130,8 @@ def value_error(
 
 def networks(env: Environment, config: PPOConfig) -> tuple[Actor, Critic]:
     """Returns the policy and the value network for this environment."""
-    return Actor(env.action_size, env.continuous, config.hidden), Critic(config.hidden)
+    actor = Actor(env.action_size, env.continuous, config.hidden, config.initial_std)
+    return actor, Critic(config.hidden)
 
 
 def _optimiser(config: PPOConfig) -> optax.GradientTransformation:

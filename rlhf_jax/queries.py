@@ -11,6 +11,8 @@ from rlhf_jax import bradley_terry, segments
 from rlhf_jax.config import Config, QueryConfig
 from rlhf_jax.rollout import Rollout
 
+SELECTIONS = ("disagreement", "uniform")
+
 
 @flax.struct.dataclass
 class Queries:

@@ -69,6 +69,20 @@ def test_actions_are_scaled_to_the_box_and_clipped(action, torque):
     assert env.step(jax.random.key(1), state, jnp.array([action]))[0].last_u == torque
 
 
+def test_clipping_does_not_rely_on_the_environment():
+    """Pendulum would clip its torque by itself; a probe that pays −4 (a − ½)² would not."""
+    env = probes.make(probes.Choice(continuous=True))
+    _, state = env.reset(jax.random.key(0))
+    rewards = [env.step(jax.random.key(1), state, jnp.array([action]))[1].reward for action in (-1.0, -9.0, 1.0, 9.0)]
+    assert rewards == [-9.0, -9.0, -1.0, -1.0]
+
+
+def test_actions_have_a_shape_and_a_type():
+    pendulum, acrobot = environments.make("Pendulum-v1"), environments.make("Acrobot-v1")
+    assert (pendulum.action_shape, pendulum.action_dtype) == ((1,), jnp.float32)
+    assert (acrobot.action_shape, acrobot.action_dtype) == ((), jnp.int32)
+
+
 def test_action_features():
     """The reward network is told what the environment did: the clipped action, or its one-hot code."""
     pendulum, acrobot = environments.make("Pendulum-v1"), environments.make("Acrobot-v1")

@@ -10,7 +10,7 @@ import pytest
 import reference
 from scipy import stats
 
-from rlhf_jax.networks import Actor, Categorical, Critic, Gaussian, RewardNetwork
+from rlhf_jax.networks import Actor, Categorical, Critic, Gaussian, RewardNetwork, initialise
 
 MEAN = np.array([[0.0, 1.5, -2.0], [3.0, 0.25, 0.0]])
 STD = np.array([[1.0, 0.1, 5.0], [0.5, 2.0, 1e-3]])
@@ -76,7 +76,7 @@ def test_categorical_samples():
 def actor(continuous):
     """An untrained policy network with three observations and two actions, and its parameters."""
     network = Actor(2, continuous, (16, 8))
-    return network, network.init(jax.random.key(2), jnp.zeros(3))
+    return network, initialise(jax.random.key(2), network, jnp.zeros(3), output_scale=0.01)
 
 
 def observations():
@@ -88,7 +88,7 @@ def test_untrained_gaussian_actor_is_close_to_standard_normal():
     actions = network.apply(params, observations())
     assert isinstance(actions, Gaussian)
     assert actions.mean.shape == actions.log_std.shape == (5, 4, 2)
-    assert 0.0 < jnp.abs(actions.mean).max() < 0.1
+    assert 0.0 < jnp.abs(actions.mean).max() < 0.2
     assert not actions.log_std.any()
 
 
@@ -102,7 +102,7 @@ def test_untrained_categorical_actor_is_close_to_uniform():
 
 def test_critic_returns_one_value_per_observation():
     network = Critic((16, 8))
-    values = network.apply(network.init(jax.random.key(4), jnp.zeros(3)), observations())
+    values = network.apply(initialise(jax.random.key(4), network, jnp.zeros(3)), observations())
     assert values.shape == (5, 4)
     assert values.std() > 0
 
@@ -110,7 +110,7 @@ def test_critic_returns_one_value_per_observation():
 @pytest.mark.parametrize("hidden", [(8,), (16, 8)])
 def test_reward_network_against_numpy(hidden):
     network = RewardNetwork(hidden)
-    params = network.init(jax.random.key(5), jnp.zeros(3))
+    params = initialise(jax.random.key(5), network, jnp.zeros(3))
     # Biases start at zero: give them something to do.
     params = jax.tree.map(lambda x: x + 0.1, params)
     expected = reference.reward_network(params["params"], observations())
@@ -128,4 +128,20 @@ def test_initialisers_call_no_lapack():
     assert calls_lapack(lambda key: nn.initializers.orthogonal()(key, (3, 16)))
     networks = Actor(2, True, (16, 8)), Actor(2, False, (16, 8)), Critic((16, 8)), RewardNetwork((16, 8))
     for network in networks:
-        assert not calls_lapack(lambda key, network=network: network.init(key, jnp.zeros(3)))
+        assert not calls_lapack(lambda key, network=network: initialise(key, network, jnp.zeros(3)))
+
+
+def test_initial_kernels_are_he_normal_and_biases_zero():
+    """Standard deviation √(2 / inputs), a hundredth of it in the output layer; every copy and layer on its own."""
+    network = RewardNetwork((40, 50))
+    params = initialise(jax.random.key(7), network, jnp.zeros(8), output_scale=0.01, copies=30)["params"]
+    assert params.keys() == network.init(jax.random.key(0), jnp.zeros(8))["params"].keys()
+    for name, inputs, outputs, scale in (("Dense_0", 8, 40, 1.0), ("Dense_1", 40, 50, 1.0), ("Dense_2", 50, 1, 0.01)):
+        kernel = np.asarray(params[name]["kernel"])
+        assert kernel.shape == (30, inputs, outputs)
+        assert stats.kstest(kernel.ravel() / (scale * np.sqrt(2 / inputs)), "norm").pvalue > 1e-3
+        assert not params[name]["bias"].any()
+        assert params[name]["bias"].shape == (30, outputs)
+    first, second = (np.asarray(params[name]["kernel"]).reshape(30, -1) for name in ("Dense_0", "Dense_1"))
+    assert abs(np.corrcoef(first.ravel(), second[:, : first.shape[1]].ravel())[0, 1]) < 0.05
+    assert np.abs(np.corrcoef(second)[np.triu_indices(30, 1)]).max() < 0.1

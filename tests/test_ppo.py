@@ -146,6 +146,16 @@ def test_learning_rate_decays_linearly():
     assert 0.0 < distance[1] < 0.7 * distance[2]
 
 
+@pytest.mark.parametrize(("num_steps", "num_envs"), [(8, 3), (5, 1), (1, 6)])
+def test_shuffle_uses_every_step_once(num_steps, num_envs):
+    """Every part of the order holds as many steps of each environment, and another key gives another order."""
+    first, second = (np.asarray(ppo._shuffle(jax.random.key(seed), num_steps, num_envs)) for seed in (2, 3))
+    assert sorted(first.ravel().tolist()) == list(range(num_steps * num_envs))
+    for row in first:
+        assert sorted((row % num_envs).tolist()) == list(range(num_envs))
+    assert num_steps == 1 or (first != second).any()
+
+
 def trained(probe, config=CONFIG, iterations=60):
     """Returns the actor's distribution and the critic's values as functions of the observation, after training."""
     env = probes.make(probe)
@@ -181,36 +191,37 @@ def trained(probe, config=CONFIG, iterations=60):
 def test_probe_constant_value(terminates, expected):
     """A terminated episode is worth its one reward; a truncated one is bootstrapped as if it went on for ever."""
     _, value = trained(probes.Probe(terminates=terminates))
-    assert value(0.0) == pytest.approx(expected, abs=0.03)
+    assert value(0.0) == pytest.approx(expected, abs=0.01)
 
 
-def test_probe_value_depends_on_observation():
-    _, value = trained(probes.Sign())
-    assert value(1.0) == pytest.approx(0.5, abs=0.05)
-    assert value(-1.0) == pytest.approx(-0.5, abs=0.05)
+@pytest.mark.parametrize("clip_value", [False, True])
+def test_probe_value_depends_on_observation(clip_value):
+    _, value = trained(probes.Sign(), dataclasses.replace(CONFIG, clip_value=clip_value))
+    assert value(1.0) == pytest.approx(0.5, abs=0.01)
+    assert value(-1.0) == pytest.approx(-0.5, abs=0.01)
 
 
 def test_probe_value_is_discounted():
     """½ in the last of three steps, and half as much with every step before it."""
     _, value = trained(probes.Delayed(length=3))
-    assert [value(float(t)) for t in range(3)] == pytest.approx([0.125, 0.25, 0.5], abs=0.04)
+    assert [value(float(t)) for t in range(3)] == pytest.approx([0.125, 0.25, 0.5], abs=0.01)
 
 
 def test_probe_action_decides_the_reward():
     distribution, value = trained(probes.Choice())
     assert distribution(0.0).mode() == 1
-    assert jnp.exp(distribution(0.0).log_prob(jnp.array(1))) > 0.95
-    assert value(0.0) == pytest.approx(0.5, abs=0.1)
+    assert jnp.exp(distribution(0.0).log_prob(jnp.array(1))) > 0.98
+    assert value(0.0) == pytest.approx(0.5, abs=0.03)
 
 
 def test_probe_continuous_action_decides_the_reward():
-    distribution, _ = trained(probes.Choice(continuous=True), dataclasses.replace(CONFIG, clip_value=True))
-    assert distribution(0.0).mode()[0] == pytest.approx(0.5, abs=0.15)
-    assert distribution(0.0).log_std[0] < -1.0
+    distribution, _ = trained(probes.Choice(continuous=True))
+    assert distribution(0.0).mode()[0] == pytest.approx(0.5, abs=0.03)
+    assert distribution(0.0).log_std[0] < -2.0
 
 
 def test_probe_best_action_depends_on_observation():
     distribution, value = trained(probes.Match())
     assert [int(distribution(x).mode()) for x in (-1.0, 1.0)] == [0, 1]
-    assert value(1.0) == pytest.approx(0.5, abs=0.1)
-    assert value(-1.0) == pytest.approx(0.5, abs=0.1)
+    assert value(1.0) == pytest.approx(0.5, abs=0.03)
+    assert value(-1.0) == pytest.approx(0.5, abs=0.03)

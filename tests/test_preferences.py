@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import probes
 import pytest
 import reference
 from scipy import stats
@@ -19,7 +20,7 @@ add = jax.jit(preferences.add)
 def batch(ids, weights):
     """Queries and answers that can be told by their ids, with a tie, a 0 and a 1 in turn for labels."""
     ids = jnp.asarray(ids)
-    content = ids[:, None, None, None] + jnp.arange(12.0).reshape(1, 2, 3, 2) / 100
+    content = ids[:, None, None, None] + jnp.arange(6.0).reshape(1, 2, 3, 1) / 100
     queries = Queries(
         observation=content,
         action=jnp.broadcast_to(ids[:, None, None], (len(ids), 2, 3)).astype(jnp.int32),
@@ -29,9 +30,9 @@ def batch(ids, weights):
     return queries, Answers(label=ids % 3 / 2, weight=jnp.asarray(weights, jnp.float32))
 
 
-def empty(capacity, members=2, num_slots=4):
-    queries, _ = batch(np.zeros(num_slots), np.zeros(num_slots))
-    return preferences.init(queries, capacity=capacity, members=members)
+def empty(capacity, members=2):
+    """A buffer for segments of three steps."""
+    return preferences.init(env=probes.make(probes.Probe()), capacity=capacity, length=3, members=members)
 
 
 def contents(buffer):
@@ -41,9 +42,17 @@ def contents(buffer):
     return [int(buffer.action[i, 0, 0]) for i in order if buffer.filled[i]]
 
 
+def test_continuous_actions_keep_their_shape():
+    env = probes.make(probes.Probe(continuous=True))
+    buffer = preferences.init(env=env, capacity=5, length=3, members=2)
+    assert buffer.action.shape == (5, 2, 3, 1)
+    assert buffer.action.dtype == jnp.float32
+
+
 def test_new_buffer_is_empty():
     buffer = empty(5, members=3)
-    assert buffer.observation.shape == (5, 2, 3, 2)
+    assert buffer.observation.shape == (5, 2, 3, 1)
+    assert buffer.action.shape == (5, 2, 3)
     assert buffer.action.dtype == jnp.int32
     assert buffer.multiplicity.shape == (3, 5)
     assert not buffer.filled.any()
@@ -95,9 +104,8 @@ def test_bootstrap_sample_is_fixed_when_a_row_is_added():
 @functools.cache
 def multiplicities():
     """The multiplicity of 8,000 rows in the samples of three members."""
-    queries, answers = batch(np.arange(8000.0), np.ones(8000))
-    buffer = preferences.init(queries, capacity=8000, members=3)
-    return np.asarray(add(jax.random.key(2), buffer, queries, answers).multiplicity)
+    buffer = add(jax.random.key(2), empty(8000, members=3), *batch(np.arange(8000.0), np.ones(8000)))
+    return np.asarray(buffer.multiplicity)
 
 
 def test_multiplicity_is_poisson():
@@ -112,21 +120,3 @@ def test_multiplicity_is_poisson():
 def test_members_draw_their_samples_independently():
     correlation = np.corrcoef(multiplicities())
     assert np.abs(correlation[np.triu_indices(3, 1)]).max() < 0.05
-
-
-def test_draw_is_proportional_to_multiplicity():
-    multiplicity = np.array([0, 1, 3, 0, 2, 0])
-    rows = preferences.draw(jax.random.key(3), jnp.asarray(multiplicity), (100, 120))
-    assert rows.shape == (100, 120)
-    observed = np.bincount(np.asarray(rows).ravel(), minlength=6)
-    assert observed[multiplicity == 0].sum() == 0
-    assert stats.chisquare(observed[multiplicity > 0], 12_000 * np.array([1, 3, 2]) / 6).pvalue > 1e-3
-
-
-def test_draw_from_nothing_stays_within_the_buffer():
-    assert preferences.draw(jax.random.key(4), jnp.zeros(6, jnp.int32), (3,)).tolist() == [5, 5, 5]
-
-
-def test_draw_accepts_a_mask():
-    rows = preferences.draw(jax.random.key(5), jnp.array([False, True, False, True]), (200,))
-    assert set(rows.tolist()) == {1, 3}

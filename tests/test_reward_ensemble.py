@@ -46,13 +46,13 @@ def pairs(seed, num_pairs):
 
 
 @functools.cache
-def data(num_pairs=300, members=3):
+def data(num_pairs=300):
     """A buffer of 320 rows with the oracle's answers to these pairs."""
     observation, action, returns = pairs(0, num_pairs)
     asked = jnp.ones(num_pairs, bool)
     queries = Queries(observation, action, jnp.zeros((num_pairs, 2, LENGTH)), asked)
     answers = Answers(jnp.asarray(returns[:, 0] > returns[:, 1], jnp.float32), jnp.ones(num_pairs))
-    empty = preferences.init(queries, capacity=320, members=members)
+    empty = preferences.init(env=env(), capacity=320, length=LENGTH, members=3)
     return preferences.add(jax.random.key(0), empty, queries, answers)
 
 
@@ -117,7 +117,7 @@ def test_mean_reward_literal():
 
 def test_ensemble_equals_a_loop_over_its_members():
     observation, action, _ = pairs(1, 7)
-    ensemble = untrained().replace(observation=moments())
+    ensemble, _ = fitted()
     together = member_rewards(ensemble, observation, action)
     assert together.shape == (3, 7, 2, LENGTH)
     for m in range(3):
@@ -130,7 +130,7 @@ def test_ensemble_equals_a_loop_over_its_members():
 def test_members_see_normalised_observations_and_clipped_actions():
     """Moving the observations together with their moments changes nothing; nor does an action beyond 1."""
     observation, action, _ = pairs(1, 7)
-    plain = untrained()
+    plain = fitted()[0].replace(observation=normalisation.init((3,)))
     scaled = plain.replace(observation=plain.observation.replace(count=1.0, mean=jnp.full(3, 5.0), m2=jnp.full(3, 4.0)))
     expected = member_rewards(plain, observation / 10.0, action)
     np.testing.assert_allclose(member_rewards(scaled, observation / 5.0 + 5.0, action), expected, rtol=1e-3, atol=1e-4)
@@ -142,7 +142,8 @@ def test_without_data_nothing_is_learnt():
     nothing = jax.tree.map(jnp.zeros_like, data())
     ensemble, info = fit(jax.random.key(2), untrained(), nothing)
     assert members_changed(untrained(), ensemble) == [False] * 3
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((ensemble.params, ensemble.mean, ensemble.std)))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((ensemble.params, ensemble.mean)))
+    assert ensemble.std.tolist() == [1.0, 1.0, 1.0]
     assert ensemble.l2 == jnp.float32(1e-4)
     assert all(np.isnan(info[name]) for name in ("train_loss", "validation_loss", "accuracy"))
 
@@ -167,12 +168,13 @@ def test_known_linear_reward_is_recovered():
     """On segments it has not seen the ensemble prefers what the true reward prefers, and tracks it step by step."""
     ensemble, info = fitted()
     observation, action, true_returns = pairs(2, 1000)
-    rewards = reward_ensemble.mean_reward(ensemble, member_rewards(ensemble, observation, action))
+    rewards = reward_ensemble.predict(ensemble, observation, action, env=env(), config=CONFIG)
     returns = np.asarray(rewards).sum(-1)
     right = (returns[:, 0] > returns[:, 1]) == (true_returns[:, 0] > true_returns[:, 1])
     assert right.mean() > 0.95
     true_rewards = np.concatenate([observation, action], -1) @ TRUE_WEIGHTS
     assert np.corrcoef(true_rewards.ravel(), np.asarray(rewards).ravel())[0, 1] > 0.9
+    np.testing.assert_array_equal(ensemble.observation.mean, moments().mean)
     assert 0.9 < info["accuracy"] <= 1.0
     assert info["train_loss"] < 0.4
 

@@ -75,7 +75,7 @@ class Environment:
         An episode that ends is followed by a new one at once.
         """
         observation, state, reward, terminated, truncated, info = self.base.step(
-            key, state, self._native_action(action), self.params
+            key, state, self.native_action(action), self.params
         )
         final = info["final_observation"]
         return state, Step(observation, final, jnp.asarray(reward, jnp.float32), terminated, truncated)
@@ -93,7 +93,8 @@ class Environment:
             return jnp.clip(action, -1.0, 1.0)
         return jax.nn.one_hot(action, self.action_size)
 
-    def _native_action(self, action: jax.Array) -> jax.Array:
+    def native_action(self, action: jax.Array) -> jax.Array:
+        """Returns `[..., *action]` actions in the units of the base environment."""
         if not self.continuous:
             return action
         space = self.base.action_space(self.params)

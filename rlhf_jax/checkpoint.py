@@ -1,0 +1,64 @@
+"""Host only: checkpoints of whole training states, by orbax."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+def _manager(folder: Path, keep: int = 2) -> Any:
+    import orbax.checkpoint as ocp  # Here, not above: loading a policy should not wait for it before it complains.
+
+    return ocp.CheckpointManager(folder.absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=keep))
+
+
+def save(folder: Path, iteration: int, tree: Any) -> None:
+    """Writes a checkpoint and waits until it is on disk; the two newest are kept.
+
+    Args:
+      folder: of the checkpoints.
+      iteration: iterations done, the checkpoint's name.
+      tree: any pytree of arrays, typed keys included.
+    """
+    import orbax.checkpoint as ocp
+
+    with _manager(folder) as manager:
+        manager.save(iteration, args=ocp.args.StandardSave(tree))
+        manager.wait_until_finished()
+
+
+def latest(folder: Path) -> int | None:
+    """Returns the iteration of the newest complete checkpoint; None if there is none."""
+    if not folder.is_dir():
+        return None
+    with _manager(folder) as manager:
+        return manager.latest_step()
+
+
+def restore(folder: Path, iteration: int, like: Any) -> Any:
+    """Reads a checkpoint.
+
+    Args:
+      folder: of the checkpoints.
+      iteration: which one.
+      like: a pytree of arrays or of `jax.ShapeDtypeStruct`, of the structure, shapes and dtypes that are expected.
+
+    Returns:
+      The pytree, bit for bit as it was saved.
+
+    Raises:
+      ValueError: the checkpoint is damaged, or of another program.
+    """
+    import orbax.checkpoint as ocp
+
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
+    try:
+        with _manager(folder) as manager:
+            tree = manager.restore(iteration, args=ocp.args.StandardRestore(shapes))
+    except Exception as error:  # Orbax raises a dozen kinds, by what exactly is missing or damaged.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise ValueError(f"checkpoint {iteration} in {folder} is damaged or of another program: {reason}") from error
+    found = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+    if jax.tree.leaves(found) != jax.tree.leaves(shapes):
+        raise ValueError(f"checkpoint {iteration} in {folder} is of another program: its arrays have other shapes")
+    return tree

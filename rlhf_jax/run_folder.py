@@ -1,0 +1,199 @@
+"""Host only: the folder that a run writes, the same for every experiment.
+
+    config.json           what was run: settings of every condition, seeds, versions, device
+    metrics.jsonl         one line per iteration and condition, a list over seeds for each metric
+    summary.json          the result
+    checkpoints/          the newest states of all agents
+    <condition>/*.npy     curves of one condition, [seeds, points]
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlhf_jax import checkpoint, environments, parallel, ppo, settings, training
+from rlhf_jax.config import Config
+
+_PACKAGES = ("rlhf_jax", "jax", "jaxlib", "flax", "optax", "gymnax", "chex", "orbax-checkpoint", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """A run on disk.
+
+    path: the folder.
+    experiment: which experiment wrote it.
+    conditions: name of each condition and its settings.
+    seeds: of the agents; every condition has one agent for each.
+    """
+
+    path: Path
+    experiment: str
+    conditions: dict[str, Config]
+    seeds: list[int]
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where its checkpoints are."""
+        return self.path / "checkpoints"
+
+    @property
+    def num_agents(self) -> int:
+        """A: conditions × seeds, conditions first."""
+        return len(self.conditions) * len(self.seeds)
+
+    def by_condition(self, values: Any) -> dict[str, Any]:
+        """Splits `[A, ...]` arrays into those of the conditions, `[seeds, ...]` each."""
+        rows = len(self.seeds)
+        return {
+            name: jax.tree.map(lambda x, i=i: np.asarray(x[i * rows : (i + 1) * rows]), values)
+            for i, name in enumerate(self.conditions)
+        }
+
+    def agent_name(self, agent: int) -> str:
+        """Returns the condition and the seed of an agent, in words."""
+        condition, seed = divmod(agent, len(self.seeds))
+        return f"{list(self.conditions)[condition]}, seed {self.seeds[seed]}"
+
+
+def create(path: Path, experiment: str, conditions: dict[str, Config], seeds: Sequence[int]) -> RunFolder:
+    """Makes the folder of a new run and writes its `config.json`.
+
+    Raises:
+      ValueError: the folder cannot be written, or holds something already.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        taken = any(path.iterdir())
+        (path / "config.json").open("a").close()
+    except OSError as error:
+        raise ValueError(f"--out {path} cannot be written: {error.strerror}") from error
+    if taken:
+        raise ValueError(f"--out {path} is not empty; name another folder, or go on with its run by --resume")
+    run = RunFolder(path, experiment, conditions, list(seeds))
+    record = {
+        "experiment": experiment,
+        "seeds": run.seeds,
+        "conditions": {name: settings.to_dict(config) for name, config in conditions.items()},
+        "device": device(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+    write_json(path / "config.json", record)
+    return run
+
+
+def load(path: Path) -> RunFolder:
+    """Opens the folder of an earlier run.
+
+    Raises:
+      ValueError: there is none, or its `config.json` is not of this version.
+    """
+    file = path / "config.json"
+    try:
+        record = json.loads(file.read_text())
+        conditions = {name: settings.from_dict(values) for name, values in record["conditions"].items()}
+        return RunFolder(path, record["experiment"], conditions, record["seeds"])
+    except FileNotFoundError:
+        raise ValueError(f"{path} is not the folder of a run: it has no config.json") from None
+    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{file} is damaged: {type(error).__name__}: {error}") from None
+
+
+def abstract_states(run: RunFolder) -> training.TrainState:
+    """Returns the shapes of the states of all agents, `[A, ...]`, without computing anything."""
+    env, config = _environment(run)
+    keys = jax.eval_shape(lambda: parallel.agent_keys(range(run.num_agents)))
+    return jax.eval_shape(jax.vmap(lambda key: training.init(key, env=env, config=config)), keys)
+
+
+def load_policy(path: str | Path, condition: str, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Loads a trained policy from the folder of a run.
+
+    Args:
+      path: the folder.
+      condition: such as "true_reward" or "labels_700".
+      seed: of the agent.
+
+    Returns:
+      The deterministic policy: `[..., *observation]` to actions in the units of the environment, both NumPy.
+
+    Raises:
+      ValueError: there is no such run, condition, seed or checkpoint.
+
+    Example:
+      >>> act = load_policy("results/pendulum/2026-01-01-120000", "labels_700", seed=0)  # doctest: +SKIP
+      >>> observation, reward, *_ = gymnasium_env.step(act(observation))  # doctest: +SKIP
+    """
+    run = load(Path(path))
+    if condition not in run.conditions:
+        raise ValueError(f"{path} has no condition {condition!r}; it has {', '.join(run.conditions)}")
+    if seed not in run.seeds:
+        raise ValueError(f"{path} has no seed {seed}; it has {', '.join(map(str, run.seeds))}")
+    iteration = checkpoint.latest(run.checkpoints)
+    if iteration is None:
+        raise ValueError(f"{path} has no checkpoint")
+    metrics = abstract_metrics(run, iteration)
+    tree = checkpoint.restore(run.checkpoints, iteration, {"states": abstract_states(run), "metrics": metrics})
+    row = list(run.conditions).index(condition) * len(run.seeds) + run.seeds.index(seed)
+    agent = jax.tree.map(lambda x: x[row], tree["states"].agent)
+    env, _ = _environment(run)
+    policy = ppo.deterministic_policy(agent, env=env, config=run.conditions[condition].ppo)
+
+    @jax.jit
+    def act(observation: jax.Array) -> jax.Array:
+        action, _ = policy(jax.random.key(0), observation)
+        return env.native_action(action)
+
+    return lambda observation: np.asarray(act(jnp.asarray(observation)))
+
+
+def abstract_metrics(run: RunFolder, iterations: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes of the metrics of all agents after this many iterations, `[A, iterations]` each."""
+    env, config = _environment(run)
+    states = abstract_states(run)
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), states)
+    _, metrics = jax.eval_shape(lambda state: training.iteration(state, env=env, config=config), one)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((run.num_agents, iterations), x.dtype), metrics)
+
+
+def device() -> str:
+    """Returns the devices in words."""
+    devices = jax.devices()
+    return f"{len(devices)} × {devices[0].device_kind} ({devices[0].platform})"
+
+
+def write_json(file: Path, record: Any) -> None:
+    """Writes JSON that every reader accepts: NaN and infinities become null."""
+    file.write_text(json.dumps(plain(record), indent=2) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """Returns a value in the types of JSON."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+        return plain(np.asarray(value).tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def _environment(run: RunFolder) -> tuple[environments.Environment, Config]:
+    config = next(iter(run.conditions.values()))
+    return environments.make(config.env), config
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

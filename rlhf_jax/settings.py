@@ -1,0 +1,173 @@
+"""Settings as text: overrides from a command line, JSON, and what each may be."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rlhf_jax import queries
+from rlhf_jax.config import Config
+from rlhf_jax.environments import Environment
+
+
+def override(config: Config, assignments: Sequence[str]) -> Config:
+    """Applies settings of the form `path=value`, such as `ppo.learning_rate=3e-4`.
+
+    Args:
+      config: the settings to start from.
+      assignments: values are written as in Python, without quotes; tuples as `64,64`.
+
+    Raises:
+      ValueError: the path is unknown, or the value does not fit its type.
+    """
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"--set {assignment!r} is not of the form path=value, such as ppo.learning_rate=3e-4")
+        config = _replace(config, path.strip().split("."), text.strip(), path.strip())
+    return config
+
+
+def paths(config: Config) -> list[str]:
+    """Returns the path of every setting."""
+    return list(to_dict(config, flat=True))
+
+
+def to_dict(config: Any, flat: bool = False) -> dict[str, Any]:
+    """Returns the settings as nested dictionaries, or as one with paths for keys."""
+    out: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if not dataclasses.is_dataclass(value):
+            out[field.name] = value
+        elif flat:
+            out |= {f"{field.name}.{key}": inner for key, inner in to_dict(value, flat=True).items()}
+        else:
+            out[field.name] = to_dict(value)
+    return out
+
+
+def from_dict(values: dict[str, Any]) -> Config:
+    """Returns the settings that `to_dict` wrote.
+
+    Raises:
+      ValueError: a setting is unknown or missing.
+    """
+    return _from_dict(Config, values, "")
+
+
+def _from_dict(kind: type, values: dict[str, Any], prefix: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    names = {field.name for field in dataclasses.fields(kind)}
+    if names != set(values):
+        raise ValueError(f"settings {prefix or 'of the run'} differ from this version's in {sorted(names ^ set(values))}")
+    parts = {}
+    for name, value in values.items():
+        if dataclasses.is_dataclass(hints[name]):
+            value = _from_dict(hints[name], value, f"{prefix}{name}.")
+        parts[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**parts)
+
+
+def _replace(config: Any, names: list[str], text: str, path: str) -> Any:
+    fields = {field.name for field in dataclasses.fields(config)}
+    if names[0] not in fields or (len(names) > 1) != dataclasses.is_dataclass(getattr(config, names[0])):
+        known = paths(Config())
+        nearest = difflib.get_close_matches(path, known, n=1, cutoff=0.0)[0]
+        raise ValueError(f"unknown setting {path!r}; did you mean {nearest}? All: {', '.join(known)}")
+    if len(names) > 1:
+        return dataclasses.replace(config, **{names[0]: _replace(getattr(config, names[0]), names[1:], text, path)})
+    return dataclasses.replace(config, **{names[0]: _parse(typing.get_type_hints(type(config))[names[0]], text, path)})
+
+
+def _parse(kind: Any, text: str, path: str) -> Any:
+    if isinstance(kind, types.UnionType):
+        kinds = [k for k in typing.get_args(kind) if k is not types.NoneType]
+        return None if text == "None" else _parse(kinds[0], text, path)
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if typing.get_origin(kind) is tuple:
+            return tuple(int(part) for part in text.strip("()").split(",") if part.strip())
+        return kind(text)
+    except (ValueError, KeyError):
+        name = getattr(kind, "__name__", str(kind))
+        raise ValueError(f"{path}={text!r} is not of type {name}") from None
+
+
+def _problems(config: Config, env: Environment) -> Iterator[str]:
+    """Yields what is wrong, each with the numbers and what is allowed."""
+    flat = to_dict(config, flat=True)
+    at_least_one = (
+        "iterations num_envs rollout_length ppo.epochs ppo.minibatches queries.segment_length queries.candidates "
+        "labels.max_budget labels.warmup reward.members reward.fit_steps reward.batch_size reward.reference_size"
+    )
+    for path in at_least_one.split():
+        if flat[path] < 1:
+            yield f"{path} = {flat[path]}; it must be at least 1"
+    positive = "ppo.initial_std ppo.learning_rate ppo.clip ppo.max_grad_norm labels.half_life reward.learning_rate"
+    for path in positive.split():
+        if not flat[path] > 0:
+            yield f"{path} = {flat[path]}; it must be positive"
+    shares = "ppo.discount ppo.trace_decay ppo.learning_rate_decay labels.initial_fraction"
+    for path in shares.split() + ["teacher.error_rate", "reward.error_rate"]:
+        if not 0 <= flat[path] <= 1:
+            yield f"{path} = {flat[path]}; it must be between 0 and 1"
+    for path in "ppo.value_coefficient ppo.entropy_coefficient reward.l2".split():
+        if not flat[path] >= 0:
+            yield f"{path} = {flat[path]}; it must not be negative"
+    for path in ("ppo.hidden", "reward.hidden"):
+        if not flat[path] or min(flat[path]) < 1:
+            yield f"{path} = {flat[path]}; it must name at least one layer, each at least 1 wide"
+    yield from _contradictions(config, env)
+
+
+def _contradictions(config: Config, env: Environment) -> Iterator[str]:
+    steps, length, labels = config.num_envs * config.rollout_length, config.queries.segment_length, config.labels
+    if config.ppo.minibatches > 0 and steps % config.ppo.minibatches:
+        yield (
+            f"num_envs × rollout_length = {config.num_envs} × {config.rollout_length} = {steps} is not divisible by "
+            f"ppo.minibatches = {config.ppo.minibatches}"
+        )
+    if length > min(env.horizon, config.rollout_length):
+        yield (
+            f"queries.segment_length = {length} is longer than the episode of {env.horizon} steps or "
+            f"rollout_length = {config.rollout_length}"
+        )
+    if config.queries.selection not in queries.SELECTIONS:
+        yield f"queries.selection = {config.queries.selection!r}; it must be one of {', '.join(queries.SELECTIONS)}"
+    if labels.warmup >= config.iterations:
+        yield f"labels.warmup = {labels.warmup} leaves nothing of iterations = {config.iterations} to train in"
+        return
+    if not config.use_true_reward and labels.budget < 1:
+        yield f"labels.budget = {labels.budget}; it must be at least 1"
+    if labels.budget > labels.max_budget:
+        yield f"labels.budget = {labels.budget} is more than labels.max_budget = {labels.max_budget}"
+    if labels.capacity is not None and labels.half_life > 0 and labels.capacity < queries.slots(config):
+        yield (
+            f"labels.capacity = {labels.capacity} is less than the {queries.slots(config)} labels "
+            f"of the busiest iteration"
+        )
+    if not config.reward.l2_low <= config.reward.l2_high or config.reward.l2_adaptation < 1:
+        yield (
+            f"reward.l2_low = {config.reward.l2_low}, l2_high = {config.reward.l2_high}, "
+            f"l2_adaptation = {config.reward.l2_adaptation}; low must not exceed high, and the factor must be at least 1"
+        )
+    if len(env.observation_shape) != 1:
+        yield f"{env.name} observes arrays of shape {env.observation_shape}; only vectors are supported so far"
+
+
+def validate(config: Config, env: Environment) -> None:
+    """Checks the settings before anything compiles.
+
+    Args:
+      config: concrete settings, not traced ones.
+      env: the environment that they are for.
+
+    Raises:
+      ValueError: the first thing that is wrong, in one line.
+    """
+    for problem in _problems(config, env):
+        raise ValueError(problem)
