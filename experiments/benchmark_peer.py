@@ -56,6 +56,7 @@ def check_schedule(args):
     import numpy as np
     from imitation.algorithms.preference_comparisons import QUERY_SCHEDULES
     from imitation.util.util import oric
+
     initial = int(args.comparisons * INITIAL_FRACTION)
     weights = np.vectorize(QUERY_SCHEDULES[QUERY_SCHEDULE])(np.linspace(0, 1, args.iterations))
     if min(initial, *oric(weights / weights.sum() * (args.comparisons - initial))) < 1:
@@ -65,6 +66,7 @@ def check_schedule(args):
 def make_venv(rng):
     from imitation.data.wrappers import RolloutInfoWrapper
     from imitation.util.util import make_vec_env
+
     return make_vec_env(ENV_ID, rng=rng, n_envs=NUM_ENVS, post_wrappers=[lambda env, _: RolloutInfoWrapper(env)])
 
 
@@ -76,38 +78,71 @@ def make_trainer(args, venv, rng, logger):
     from imitation.util.networks import RunningNorm
     from stable_baselines3 import PPO
 
-    features = dict(features_extractor_class=NormalizeFeaturesExtractor,
-                    features_extractor_kwargs=dict(normalize_class=RunningNorm))
-    agent = PPO(policy=FeedForward32Policy, policy_kwargs=features, env=venv, seed=args.seed, device="cpu",
-                n_steps=2048 // venv.num_envs, batch_size=64, ent_coef=0.01, learning_rate=2e-3, clip_range=0.1,
-                gae_lambda=0.95, gamma=0.97, n_epochs=10)
+    features = dict(
+        features_extractor_class=NormalizeFeaturesExtractor, features_extractor_kwargs=dict(normalize_class=RunningNorm)
+    )
+    agent = PPO(
+        policy=FeedForward32Policy,
+        policy_kwargs=features,
+        env=venv,
+        seed=args.seed,
+        device="cpu",
+        n_steps=2048 // venv.num_envs,
+        batch_size=64,
+        ent_coef=0.01,
+        learning_rate=2e-3,
+        clip_range=0.1,
+        gae_lambda=0.95,
+        gamma=0.97,
+        n_epochs=10,
+    )
     # After PPO, which seeds torch's global generator: the tutorial leaves the reward network unseeded.
     net = BasicRewardNet(venv.observation_space, venv.action_space, normalize_input_layer=RunningNorm)
-    reward_trainer = pc.BasicRewardTrainer(preference_model=pc.PreferenceModel(net), loss=pc.CrossEntropyRewardLoss(),
-                                           epochs=3, rng=rng, custom_logger=logger)
-    generator = pc.AgentTrainer(algorithm=agent, reward_fn=net, venv=venv, exploration_frac=0.05, rng=rng,
-                                custom_logger=logger)
+    reward_trainer = pc.BasicRewardTrainer(
+        preference_model=pc.PreferenceModel(net),
+        loss=pc.CrossEntropyRewardLoss(),
+        epochs=3,
+        rng=rng,
+        custom_logger=logger,
+    )
+    generator = pc.AgentTrainer(
+        algorithm=agent, reward_fn=net, venv=venv, exploration_frac=0.05, rng=rng, custom_logger=logger
+    )
     return agent, pc.PreferenceComparisons(
-        generator, net, num_iterations=args.iterations,
+        generator,
+        net,
+        num_iterations=args.iterations,
         fragmenter=pc.RandomFragmenter(warning_threshold=0, rng=rng, custom_logger=logger),
-        preference_gatherer=pc.SyntheticGatherer(rng=rng, custom_logger=logger), reward_trainer=reward_trainer,
-        fragment_length=args.fragment_length, transition_oversampling=1, initial_comparison_frac=INITIAL_FRACTION,
-        allow_variable_horizon=False, initial_epoch_multiplier=4, query_schedule=QUERY_SCHEDULE, custom_logger=logger)
+        preference_gatherer=pc.SyntheticGatherer(rng=rng, custom_logger=logger),
+        reward_trainer=reward_trainer,
+        fragment_length=args.fragment_length,
+        transition_oversampling=1,
+        initial_comparison_frac=INITIAL_FRACTION,
+        allow_variable_horizon=False,
+        initial_epoch_multiplier=4,
+        query_schedule=QUERY_SCHEDULE,
+        custom_logger=logger,
+    )
 
 
 def train(args):
     """Trains one agent; returns it and the number of comparisons asked."""
     import numpy as np
     from imitation.util import logger as imitation_logger
+
     rng = np.random.default_rng(args.seed)
     venv = make_venv(rng)
     with tempfile.TemporaryDirectory() as folder:
         agent, trainer = make_trainer(args, venv, rng, imitation_logger.configure(folder, format_strs=[]))
         say("training: the first comparisons come from an untrained agent")
         metrics = trainer.train(
-            total_timesteps=args.timesteps, total_comparisons=args.comparisons,
-            callback=lambda i: say(f"round {i} of {args.iterations}: {agent.num_timesteps} timesteps, "
-                                   f"{len(trainer.dataset)} comparisons, {cpu_seconds():.1f} s of CPU"))
+            total_timesteps=args.timesteps,
+            total_comparisons=args.comparisons,
+            callback=lambda i: say(
+                f"round {i} of {args.iterations}: {agent.num_timesteps} timesteps, "
+                f"{len(trainer.dataset)} comparisons, {cpu_seconds():.1f} s of CPU"
+            ),
+        )
     env_steps = sum(venv.env_method("get_wrapper_attr", "total_steps"))  # kept by the Monitor wrapper
     say(f"trained: {env_steps} environment steps in all, reward accuracy {metrics['reward_accuracy']:.3f}")
     return agent, len(trainer.dataset)
@@ -117,6 +152,7 @@ def evaluate(agent, args):
     """Returns of the deterministic policy under the true reward, in environments of its own."""
     import numpy as np
     from stable_baselines3.common.evaluation import evaluate_policy
+
     say(f"evaluating {args.episodes} episodes")
     venv = make_venv(np.random.default_rng([args.seed, 1]))
     returns, _ = evaluate_policy(agent, venv, args.episodes, deterministic=True, return_episode_rewards=True)
@@ -129,6 +165,7 @@ def main():
     say("importing imitation")
     try:
         import torch
+
         check_schedule(args)
     except ImportError as error:
         fail(f"this Python lacks the peer's packages ({error})")
@@ -136,11 +173,22 @@ def main():
     agent, comparisons = train(args)
     trained_cpu, trained_wall = cpu_seconds(), time.monotonic() - WALL_START
     returns = evaluate(agent, args)
-    print(json.dumps({
-        "peer": "imitation", "version": importlib.metadata.version("imitation"), "seed": args.seed,
-        "timesteps": agent.num_timesteps, "comparisons": comparisons, "return_mean": float(returns.mean()),
-        "return_std": float(returns.std()), "cpu_seconds": round(trained_cpu, 2),
-        "evaluate_cpu_seconds": round(cpu_seconds() - trained_cpu, 2), "wall_seconds": round(trained_wall, 2)}))
+    print(
+        json.dumps(
+            {
+                "peer": "imitation",
+                "version": importlib.metadata.version("imitation"),
+                "seed": args.seed,
+                "timesteps": agent.num_timesteps,
+                "comparisons": comparisons,
+                "return_mean": float(returns.mean()),
+                "return_std": float(returns.std()),
+                "cpu_seconds": round(trained_cpu, 2),
+                "evaluate_cpu_seconds": round(cpu_seconds() - trained_cpu, 2),
+                "wall_seconds": round(trained_wall, 2),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

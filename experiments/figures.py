@@ -79,7 +79,8 @@ def bootstrap_interval(
     values = np.asarray(values, np.float64)
     chosen = np.random.default_rng(seed).integers(values.shape[0], size=(values.shape[0], samples))
     low, high = np.quantile(statistic(values[chosen]), [0.5 - 0.5 * level, 0.5 + 0.5 * level], axis=0)
-    return tuple(np.where(np.isnan(values).any(axis=0), np.nan, end) for end in (low, high))
+    unknown = np.isnan(values).any(axis=0)
+    return np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)
 
 
 def learning_curves(
@@ -130,7 +131,7 @@ def _draw_curves(axes: Axes, env_steps: np.ndarray, curves: Mapping[str, np.ndar
         mean, (low, high) = interquartile_mean(values), bootstrap_interval(values, samples=500)
         known = ~np.isnan(mean)
         marker = "o" if known.sum() == 1 else None  # a single point has no line to be seen by
-        style = {"color": colour, "linestyle": dashes, "linewidth": 1.7, "marker": marker}
+        style: dict[str, Any] = {"color": colour, "linestyle": dashes, "linewidth": 1.7, "marker": marker}
         axes.fill_between(env_steps, low, high, color=colour, alpha=0.16, linewidth=0)
         axes.plot(env_steps, mean, **style)
         drawn.append(_Curve(name, mean[known], low[known], high[known], style))
@@ -163,7 +164,7 @@ def _decorate(axes: Axes, title: str, xlabel: str, ylabel: str, optimum: float |
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     if optimum is not None:
         axes.axhline(optimum, color=_MUTED, linewidth=0.9, zorder=1)
-        place = {"xy": (0, optimum), "xytext": (2, 3), "textcoords": "offset points", "va": "bottom"}
+        place: dict[str, Any] = {"xy": (0, optimum), "xytext": (2, 3), "textcoords": "offset points", "va": "bottom"}
         label = f"optimum {optimum:g}".replace("-", "−")
         axes.annotate(label, xycoords=axes.get_yaxis_transform(), fontsize=8, color=_MUTED, **place)
 
@@ -176,7 +177,8 @@ def _label_ends(axes: Axes, curves: list[_Curve]) -> None:
     texts = [textwrap.fill(curves[i].name + ("" if curves[i].mean.size else " (no data)"), 18) for i in order]
     places = _spread([ends[i] for i in order], [0.018 + 0.043 * len(text.split("\n")) for text in texts])
     for i, text, y in zip(order, texts, places, strict=True):
-        style, outside = curves[i].style, {"transform": axes.transAxes, "clip_on": False}
+        style = curves[i].style
+        outside: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
         if curves[i].mean.size:
             axes.plot([1.0, 1.035], [ends[i], y], color=style["color"], linewidth=0.6, **outside)
         axes.plot([1.04, 1.13], [y, y], **style, **outside)

@@ -1,7 +1,7 @@
 """Figure 2 of Christiano et al. 2017, in its style, on Gym's swing-up Pendulum-v1.
 
-The claim: an agent that is told which of two short clips is better, 350, 700 or 1400 times, does nearly as well as one that
-is given the true reward. All conditions and seeds are lanes of one compiled program.
+The claim: an agent that is told which of two short clips is better, 350, 700 or 1400 times, does nearly as well as
+one that is given the true reward. All conditions and seeds are lanes of one compiled program.
 
     python -m experiments.pendulum --seeds 8
 """
@@ -14,6 +14,7 @@ import dataclasses  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+import numpy as np  # noqa: E402
 from absl import app, flags, logging  # noqa: E402
 
 import rlhf_jax  # noqa: E402
@@ -26,7 +27,9 @@ RANDOM = -1231.0  # Uniformly random actions.
 
 _SEEDS = flags.DEFINE_integer("seeds", 8, "Agents per condition.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the first agent; the others follow.", lower_bound=0)
-_LABELS = flags.DEFINE_list("labels", ["350", "700", "1400"], "Label budgets, one condition each, beside the true reward.")
+_LABELS = flags.DEFINE_list(
+    "labels", ["350", "700", "1400"], "Label budgets, a condition each, beside the true reward."
+)
 _OUT = flags.DEFINE_string("out", None, "Folder of the run; results/pendulum/<time> if not given.")
 _SET = flags.DEFINE_multi_string("set", [], "A setting, such as ppo.learning_rate=3e-4; may be repeated.")
 _RESUME = flags.DEFINE_boolean("resume", False, "Go on with the run in --out from its newest checkpoint.")
@@ -95,7 +98,7 @@ def draw(run: run_folder.RunFolder, result: study.Result) -> list[Path]:
     for name in ("true_reward", list(run.conditions)[-1]):
         clips = zip(*(result.evaluation[name][key][0].swapaxes(0, 1) for key in ("observation", "action")), strict=True)
         env = run.conditions[name].env
-        frames = figures.tile([rendering.frames(env, *clip)[::2] for clip in clips], columns=study.CLIPS)
+        frames = figures.tile(np.stack([rendering.frames(env, *clip)[::2] for clip in clips]), columns=study.CLIPS)
         files.append(run.path / f"{name}.gif")
         figures.animation(files[-1], frames, fps=20)
     return files
@@ -106,7 +109,9 @@ def table(summary: dict) -> str:
     lines = ["condition      labels     mean      IQM   95 % interval      worst  normalised  accuracy  correlation"]
     for name, row in summary["conditions"].items():
         low, high = row["ci95"]
-        judged = [f"{row[key]:.3f}" if row[key] is not None else "–" for key in ("reward_accuracy", "reward_correlation")]
+        judged = [
+            f"{row[key]:.3f}" if row[key] is not None else "–" for key in ("reward_accuracy", "reward_correlation")
+        ]
         lines.append(
             f"{name:<13}{row['labels']:>8}{row['mean']:>9.1f}{row['iqm']:>9.1f}   [{low:.1f}, {high:.1f}]"
             f"{min(row['eval_return']):>9.1f}{row['normalised']:>12.3f}{judged[0]:>10}{judged[1]:>13}"

@@ -18,8 +18,8 @@ from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment
 from rlhf_jax.run_folder import RunFolder
 
-# The first key whose 512 starts are as hard as the average: their optimal mean return on Pendulum-v1 is −138.0 by dynamic
-# programming, against −137.9 over all starts. Among the first eight keys it ranges from −133.3 to −138.0.
+# The first key whose 512 starts are as hard as the average: their optimal mean return on Pendulum-v1 is −138.0 by
+# dynamic programming, against −137.9 over all starts. Among the first eight keys it ranges from −133.3 to −138.0.
 EVALUATION_KEY = 1
 EVALUATION_STARTS = 512
 CLIPS = 4
@@ -128,7 +128,9 @@ def _train(
         tree = checkpoint.restore(run.checkpoints, done, like)
         states, metrics = tree["states"], jax.device_get(tree["metrics"])
         say(f"going on from iteration {done} of {total}")
-    with clock.phase("train", f"training {total} iterations, {len(run.conditions)} conditions × {len(run.seeds)} seeds"):
+    with clock.phase(
+        "train", f"training {total} iterations, {len(run.conditions)} conditions × {len(run.seeds)} seeds"
+    ):
         return _loop(run, advance, states, lanes, metrics, range(done, total, chunk))
 
 
@@ -234,4 +236,5 @@ def _write_arrays(run: RunFolder, result: Result) -> None:
         np.save(folder / "eval_returns.npy", result.evaluation[name]["return"])
         for key, file in files.items():
             np.save(folder / f"{file}.npy", metrics[key])
-        np.savez(folder / "reward_metrics.npz", **{key: metrics[key] for key in reward})
+        for key in reward:
+            np.save(folder / f"reward_{key}.npy", metrics[key])

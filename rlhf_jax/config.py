@@ -1,7 +1,6 @@
 """Every setting, its default and what it may be."""
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,12 +32,12 @@ class PPOConfig:
     max_grad_norm: longer gradients are scaled down to this.
     """
 
-    epochs: int = _static(2)
-    minibatches: int = _static(8)
+    epochs: int = _static(1)
+    minibatches: int = _static(16)
     hidden: tuple[int, ...] = _static((32, 32))
     clip_value: bool = _static(False)
     initial_std: float = 1.65
-    learning_rate: float = 6e-3
+    learning_rate: float = 5e-3
     learning_rate_decay: float = 1.0
     discount: float = 0.98
     trace_decay: float = 0.95
@@ -81,7 +80,7 @@ class LabelConfig:
     capacity: int | None = _static(None)
     initial_fraction: float = _static(0.25)
     warmup: int = _static(4)
-    half_life: float = _static(50_000.0)
+    half_life: float = _static(100_000.0)
 
 
 @jax.tree_util.register_dataclass
@@ -139,8 +138,8 @@ class Config:
     """
 
     env: str = _static("Pendulum-v1")
-    iterations: int = _static(50)
-    num_envs: int = _static(16)
+    iterations: int = _static(60)
+    num_envs: int = _static(32)
     rollout_length: int = _static(200)
     use_true_reward: bool = False
     ppo: PPOConfig = PPOConfig()

@@ -43,6 +43,11 @@ def initialise(
     return jax.tree.unflatten(structure, filled)
 
 
+def apply(network: nn.Module, params: Any, inputs: jax.Array) -> Any:
+    """Returns what the network makes of the inputs; without mutable collections it is the output alone."""
+    return network.apply(params, inputs)
+
+
 @flax.struct.dataclass
 class Gaussian:
     """Diagonal Gaussian over continuous actions.

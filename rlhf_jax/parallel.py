@@ -27,7 +27,7 @@ def prepare_machine(cache: Path | None = None) -> None:
     if "xla_cpu_multi_thread_eigen" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
     jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-    if not jax.config.jax_compilation_cache_dir:
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(cache or Path(home) / "rlhf_jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
@@ -42,10 +42,10 @@ def lanes(configs: Sequence[Config]) -> Config:
     Raises:
       ValueError: they differ in something that shapes the compiled program.
     """
-    shape = jax.tree.structure(configs[0])
-    for config in configs[1:]:
-        if jax.tree.structure(config) != shape:
-            raise ValueError(f"lanes of one program differ in a static setting: {configs[0]} and {config}")
+    shapes = {jax.tree.structure(config): config for config in configs}
+    if len(shapes) > 1:
+        first, second, *_ = shapes.values()
+        raise ValueError(f"lanes of one program differ in a static setting: {first} and {second}")
     return jax.tree.map(lambda *leaves: jnp.asarray(leaves), *configs)
 
 
@@ -56,7 +56,7 @@ def agent_devices(num_agents: int) -> list[Any]:
     return devices[:count]
 
 
-def over_agents(function: Callable, num_agents: int, *, donate: tuple[int, ...] = ()) -> Callable:
+def over_agents(function: Callable, num_agents: int) -> jax.stages.Wrapped:
     """Maps a function of one agent over a leading axis of agents, sharded over the devices, and jits it.
 
     On a GPU the agents of a device run abreast, in a `vmap`. On a CPU they run in turn, in a loop of the same compiled
@@ -65,7 +65,6 @@ def over_agents(function: Callable, num_agents: int, *, donate: tuple[int, ...] 
     Args:
       function: of any number of pytrees.
       num_agents: A.
-      donate: positions of the arguments whose memory may be reused.
 
     Returns:
       The function of the same pytrees with a leading axis `[A]`.
@@ -82,7 +81,7 @@ def over_agents(function: Callable, num_agents: int, *, donate: tuple[int, ...] 
     spec = PartitionSpec("agents")
     # The checker of varying axes wants every constant in a loop's carry annotated; nothing here crosses agents.
     sharded = jax.shard_map(mapped, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
-    return jax.jit(sharded, donate_argnums=donate)
+    return jax.jit(sharded)
 
 
 def agent_keys(seeds: Sequence[int]) -> jax.Array:

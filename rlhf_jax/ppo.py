@@ -1,5 +1,6 @@
 """Proximal policy optimisation (Schulman et al. 2017) on whatever reward it is given."""
 
+import dataclasses
 from typing import Any
 
 import chex
@@ -11,7 +12,7 @@ import optax
 from rlhf_jax import normalisation
 from rlhf_jax.config import PPOConfig
 from rlhf_jax.environments import Environment
-from rlhf_jax.networks import Actor, Categorical, Critic, Gaussian, initialise
+from rlhf_jax.networks import Actor, Categorical, Critic, Gaussian, apply, initialise
 from rlhf_jax.rollout import Policy, Rollout
 
 METRICS = ("policy_loss", "value_loss", "entropy", "kl")
@@ -110,9 +111,7 @@ def clipped_surrogate(ratio: jax.Array, advantage: jax.Array, clip: jax.Array | 
     return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage)
 
 
-def value_error(
-    value: jax.Array, old_value: jax.Array, target: jax.Array, clip: jax.Array | float | None
-) -> jax.Array:
+def value_error(value: jax.Array, old_value: jax.Array, target: jax.Array, clip: jax.Array | float | None) -> jax.Array:
     """Returns half the squared error of the critic; the larger of it and that of the clipped move, if `clip` is given.
 
     Args:
@@ -160,7 +159,7 @@ def distribution(
 ) -> Gaussian | Categorical:
     """Returns the policy's distribution over actions in `[..., *observation]`."""
     actor, _ = networks(env, config)
-    return actor.apply(state.actor, normalisation.normalise(state.observation, observation))
+    return apply(actor, state.actor, normalisation.normalise(state.observation, observation))
 
 
 def sampling_policy(state: PPOState, *, env: Environment, config: PPOConfig) -> Policy:
@@ -186,20 +185,18 @@ def deterministic_policy(state: PPOState, *, env: Environment, config: PPOConfig
     return policy
 
 
-def _prepare(
-    state: PPOState, rollout: Rollout, rewards: jax.Array, *, env: Environment, config: PPOConfig
-) -> Batch:
+def _prepare(state: PPOState, rollout: Rollout, rewards: jax.Array, *, env: Environment, config: PPOConfig) -> Batch:
     """Returns the rollout as one batch of `T · N` steps, with advantages and targets."""
     _, critic = networks(env, config)
     observation = normalisation.normalise(state.observation, rollout.observation)
     next_observation = normalisation.normalise(state.observation, rollout.next_observation)
     # Rewards times 1 − γ make a value a weighted mean of rewards, so that its scale does not depend on γ.
     rewards = (1.0 - config.discount) * rewards
-    value = critic.apply(state.critic, observation)
+    value = apply(critic, state.critic, observation)
     advantage = generalised_advantages(
         rewards,
         value,
-        critic.apply(state.critic, next_observation),
+        apply(critic, state.critic, next_observation),
         rollout.terminated,
         rollout.done,
         discount=config.discount,
@@ -210,7 +207,7 @@ def _prepare(
 
 
 def _shuffle(key: jax.Array, num_steps: int, num_envs: int) -> jax.Array:
-    """Returns the row numbers `[T, N]` of a batch in a random order: time is permuted, and rotated for each environment.
+    """Returns the row numbers `[T, N]` of a batch in a random order: time is permuted, and rotated by environment.
 
     A minibatch then holds as many steps of each environment, at random times. A full permutation costs T·N log(T·N),
     which on a CPU is as much as the gradient steps themselves.
@@ -226,12 +223,12 @@ def _loss(
     params: tuple[Any, Any], batch: Batch, *, env: Environment, config: PPOConfig
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     actor, critic = networks(env, config)
-    actions = actor.apply(params[0], batch.observation)
+    actions = apply(actor, params[0], batch.observation)
     log_ratio = actions.log_prob(batch.action) - batch.log_prob
     ratio = jnp.exp(log_ratio)
     advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
     policy_loss = -clipped_surrogate(ratio, advantage, config.clip).mean()
-    value = critic.apply(params[1], batch.observation)
+    value = apply(critic, params[1], batch.observation)
     value_clip = config.clip if config.clip_value else None
     value_loss = value_error(value, batch.value, batch.target, value_clip).mean()
     entropy = actions.entropy().mean()
@@ -281,5 +278,5 @@ def update(
 
     carry = ((state.actor, state.critic), state.optimiser)
     (params, opt_state), info = jax.lax.scan(epoch, carry, jax.random.split(key, config.epochs))
-    state = state.replace(actor=params[0], critic=params[1], optimiser=opt_state)
+    state = dataclasses.replace(state, actor=params[0], critic=params[1], optimiser=opt_state)
     return state, jax.tree.map(lambda x: x[-1].mean(), info)

@@ -85,4 +85,3 @@ def add(key: jax.Array, preferences: Preferences, queries: Queries, answers: Ans
         multiplicity=preferences.multiplicity.at[:, row].set(multiplicity, mode="drop"),
         added=preferences.added + given.sum(),
     )
-

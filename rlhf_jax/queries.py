@@ -78,7 +78,13 @@ def disagreement(member_returns: jax.Array) -> jax.Array:
 
 
 def select(
-    key: jax.Array, rollout: Rollout, member_rewards: jax.Array, count: jax.Array, *, num_slots: int, config: QueryConfig
+    key: jax.Array,
+    rollout: Rollout,
+    member_rewards: jax.Array,
+    count: jax.Array,
+    *,
+    num_slots: int,
+    config: QueryConfig,
 ) -> Queries:
     """Draws candidate pairs from a rollout and keeps those that are worth most.
 

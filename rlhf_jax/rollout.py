@@ -101,9 +101,7 @@ def rollout(
     return state, steps, {"episodes": episodes, "return": mean_return}
 
 
-def evaluate(
-    key: jax.Array, policy: Policy, *, env: Environment, num_episodes: int
-) -> tuple[jax.Array, Rollout]:
+def evaluate(key: jax.Array, policy: Policy, *, env: Environment, num_episodes: int) -> tuple[jax.Array, Rollout]:
     """Plays one episode from each of a fixed set of starts.
 
     Args:

@@ -1,10 +1,10 @@
 """Host only: the folder that a run writes, the same for every experiment.
 
-    config.json           what was run: settings of every condition, seeds, versions, device
-    metrics.jsonl         one line per iteration and condition, a list over seeds for each metric
-    summary.json          the result
-    checkpoints/          the newest states of all agents
-    <condition>/*.npy     curves of one condition, [seeds, points]
+config.json           what was run: settings of every condition, seeds, versions, device
+metrics.jsonl         one line per iteration and condition, a list over seeds for each metric
+summary.json          the result
+checkpoints/          the newest states of all agents
+<condition>/*.npy     curves of one condition, [seeds, points]
 """
 
 import dataclasses

@@ -62,7 +62,9 @@ def _from_dict(kind: type, values: dict[str, Any], prefix: str) -> Any:
     hints = typing.get_type_hints(kind)
     names = {field.name for field in dataclasses.fields(kind)}
     if names != set(values):
-        raise ValueError(f"settings {prefix or 'of the run'} differ from this version's in {sorted(names ^ set(values))}")
+        raise ValueError(
+            f"settings {prefix or 'of the run'} differ from this version's in {sorted(names ^ set(values))}"
+        )
     parts = {}
     for name, value in values.items():
         if dataclasses.is_dataclass(hints[name]):
@@ -112,10 +114,10 @@ def _problems(config: Config, env: Environment) -> Iterator[str]:
         if not flat[path] > 0:
             yield f"{path} = {flat[path]}; it must be positive"
     shares = "ppo.discount ppo.trace_decay ppo.learning_rate_decay labels.initial_fraction"
-    for path in shares.split() + ["teacher.error_rate", "reward.error_rate"]:
+    for path in [*shares.split(), "teacher.error_rate", "reward.error_rate"]:
         if not 0 <= flat[path] <= 1:
             yield f"{path} = {flat[path]}; it must be between 0 and 1"
-    for path in "ppo.value_coefficient ppo.entropy_coefficient reward.l2".split():
+    for path in ["ppo.value_coefficient", "ppo.entropy_coefficient", "reward.l2"]:
         if not flat[path] >= 0:
             yield f"{path} = {flat[path]}; it must not be negative"
     for path in ("ppo.hidden", "reward.hidden"):
@@ -153,7 +155,7 @@ def _contradictions(config: Config, env: Environment) -> Iterator[str]:
     if not config.reward.l2_low <= config.reward.l2_high or config.reward.l2_adaptation < 1:
         yield (
             f"reward.l2_low = {config.reward.l2_low}, l2_high = {config.reward.l2_high}, "
-            f"l2_adaptation = {config.reward.l2_adaptation}; low must not exceed high, and the factor must be at least 1"
+            f"l2_adaptation = {config.reward.l2_adaptation}; low must not exceed high, nor the factor be below 1"
         )
     if len(env.observation_shape) != 1:
         yield f"{env.name} observes arrays of shape {env.observation_shape}; only vectors are supported so far"

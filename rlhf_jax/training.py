@@ -1,9 +1,11 @@
 """Figure 1 of Christiano et al. 2017: act, ask, fit the reward, improve the policy, all in one compiled loop.
 
-    propose    act in the environment, cut segments, choose the pairs to ask about
-    label      a synthetic teacher, compiled, or a person, on the host
-    absorb     store the answers, fit the reward ensemble, relabel the rollout, improve the policy
+propose    act in the environment, cut segments, choose the pairs to ask about
+label      a synthetic teacher, compiled, or a person, on the host
+absorb     store the answers, fit the reward ensemble, relabel the rollout, improve the policy
 """
+
+import dataclasses
 
 import flax.struct
 import jax
@@ -84,10 +86,8 @@ def propose(state: TrainState, *, env: Environment, config: Config) -> tuple[Tra
         state.ensemble, steps.observation, steps.action, env=env, config=config.reward
     )
     due = queries.labels_by(state.iteration + 1, config=config) - queries.labels_by(state.iteration, config=config)
-    chosen = queries.select(
-        key_queries, steps, rewards, due, num_slots=queries.slots(config), config=config.queries
-    )
-    return state.replace(environments=environments), steps, chosen, metrics
+    chosen = queries.select(key_queries, steps, rewards, due, num_slots=queries.slots(config), config=config.queries)
+    return dataclasses.replace(state, environments=environments), steps, chosen, metrics
 
 
 def absorb(
@@ -130,9 +130,10 @@ def absorb(
         lambda: (state.agent, _nothing(ppo.METRICS)),
         lambda: ppo.update(key_ppo, state.agent, steps, rewards, progress, env=env, config=config.ppo),
     )
-    state = state.replace(
+    state = dataclasses.replace(
+        state,
         iteration=state.iteration + 1,
-        agent=agent.replace(observation=observation),
+        agent=dataclasses.replace(agent, observation=observation),
         ensemble=ensemble,
         preferences=data,
         true_reward=true_reward,

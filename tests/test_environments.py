@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import probes
 import pytest
+from gymnax.environments import spaces
 
 from rlhf_jax import environments
 
@@ -75,6 +76,20 @@ def test_clipping_does_not_rely_on_the_environment():
     _, state = env.reset(jax.random.key(0))
     rewards = [env.step(jax.random.key(1), state, jnp.array([action]))[1].reward for action in (-1.0, -9.0, 1.0, 9.0)]
     assert rewards == [-9.0, -9.0, -1.0, -1.0]
+
+
+class TwoBounds(probes.Probe):
+    """A probe whose two action dimensions have bounds of their own."""
+
+    def action_space(self, params):
+        return spaces.Box(jnp.array([-1.0, 0.0]), jnp.array([1.0, 10.0]), (2,))
+
+
+def test_every_dimension_is_scaled_to_its_own_bounds():
+    env = environments.wrap(TwoBounds())
+    assert env.action_shape == (2,)
+    np.testing.assert_allclose(env.native_action(jnp.array([0.5, 0.5])), [0.5, 7.5])
+    np.testing.assert_allclose(env.native_action(jnp.array([-2.0, -2.0])), [-1.0, 0.0])
 
 
 def test_actions_have_a_shape_and_a_type():

@@ -92,6 +92,12 @@ def test_untrained_gaussian_actor_is_close_to_standard_normal():
     assert not actions.log_std.any()
 
 
+def test_initial_std_of_the_actor():
+    network = Actor(2, True, (8,), 1.65)
+    log_std = network.apply(initialise(jax.random.key(2), network, jnp.zeros(3)), jnp.zeros(3)).log_std
+    np.testing.assert_allclose(log_std, [0.5007753, 0.5007753], rtol=1e-5)
+
+
 def test_untrained_categorical_actor_is_close_to_uniform():
     network, params = actor(continuous=False)
     actions = network.apply(params, observations())

@@ -18,6 +18,7 @@ CONFIG = PPOConfig(
     minibatches=4,
     hidden=(16,),
     clip_value=False,
+    initial_std=1.0,
     learning_rate=1e-2,
     learning_rate_decay=1.0,
     discount=0.5,

@@ -106,7 +106,7 @@ def wrap(base: Any, params: Any = None, *, name: str | None = None) -> Environme
     """Wraps a gymnax-style environment object, such as your own.
 
     Args:
-      base: an object with gymnax's `reset`, `step` (six values), `default_params`, `action_space` and `observation_space`.
+      base: has gymnax's `reset`, `step` (of six values), `default_params`, `action_space`, `observation_space`.
       params: its parameters; `base.default_params` if None.
       name: what to call it; `base.name` if None.
 

@@ -1,0 +1,260 @@
+"""What the library costs: the figure from start to end, its steady state, scaling over agents, and how near to the hardware.
+
+Everything is given as a ratio of two things timed in turn within one run, because a machine that others share is a
+different machine every minute. Nothing is judged by a threshold.
+
+    python -m experiments.benchmark --peer-python PATH
+"""
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags, logging
+
+import rlhf_jax
+from experiments import benchmark_process as process
+from experiments import benchmark_program as program
+from experiments.study import say
+from rlhf_jax import parallel, run_folder, settings
+
+_OUT = flags.DEFINE_string("out", None, "JSON file to write; results/benchmark/<time>.json if not given.")
+_SEEDS = flags.DEFINE_integer("seeds", None, "Agents per condition of the figure; 8, or 1 with --quick.", lower_bound=1)
+_QUICK = flags.DEFINE_boolean("quick", False, "Only try everything out: the figures that it gives mean nothing.")
+_PEER = flags.DEFINE_string(
+    "peer-python", None, "Python that has imitation, to be compared with; left out if not given."
+)
+_PEER_RUNS = flags.DEFINE_integer(
+    "peer-runs", 1, "Agents of the peer, each beside a cold figure of ours.", lower_bound=1
+)
+_SET = flags.DEFINE_multi_string("set", [], "A setting, such as ppo.learning_rate=3e-4; may be repeated.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How thoroughly to measure.
+
+    seeds: agents of each condition of the figure.
+    agents: how many agents to scale over; each a power of two times the one before.
+    steady: which of them to measure the steady state with.
+    repeats: timings of each thing.
+    sample_seconds: how long one timing of a small program should last.
+    square: rows of the large matrix.
+    assignments: settings beside the user's.
+    peer_flags: of benchmark_peer.py.
+    """
+
+    seeds: int = 8
+    agents: tuple[int, ...] = (8, 32, 128)
+    steady: int = 32
+    repeats: int = 7
+    sample_seconds: float = 0.2
+    square: int = 2048
+    assignments: tuple[str, ...] = ()
+    peer_flags: tuple[str, ...] = ()
+
+
+QUICK = Plan(
+    seeds=1,
+    agents=(2, 4, 8),
+    steady=2,
+    repeats=2,
+    sample_seconds=0.02,
+    square=256,
+    assignments=("iterations=3", "labels.warmup=1"),
+    peer_flags=tuple(["--timesteps", "4096", "--comparisons", "40", "--iterations", "2", "--episodes", "8"]),
+)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Returns rows as lines of text: the first column to the left, the others to the right, as wide as they need."""
+    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
+    return [
+        "  ".join(text.rjust(widths[i]) if i else text.ljust(widths[i]) for i, text in enumerate(row)).rstrip()
+        for row in rows
+    ]
+
+
+def ranged(values: dict[str, float], digits: int = 2) -> str:
+    """Returns the median with the least and the largest, such as `1.52 (1.47–1.60)`."""
+    low, middle, high = (f"{values[key]:.{digits}f}" for key in ("min", "median", "max"))
+    return f"{middle} ({low}–{high})"
+
+
+def figure_table(figure: dict[str, Any]) -> list[str]:
+    """Returns the part about the figure from start to end."""
+    rows = [
+        [
+            f"figure, {figure['agents']} agents",
+            *["wall s", "processor s", "per agent", "compile s", "cores", "peak MiB"],
+        ]
+    ]
+    for name in ("cold", "warm"):
+        run = figure[name]
+        keys = ["wall_seconds", "processor_seconds", "processor_seconds_per_agent", "compile_seconds", "cores_busy"]
+        rows.append([f"  {name}", *(f"{run[key]:.2f}" for key in keys), f"{run['peak_mib']:.0f}"])
+    ratios = [f"{figure[key]:.2f}" for key in ("wall_cold_over_warm", "compile_cold_over_warm")]
+    rows.append(["  cold ÷ warm", ratios[0], "", "", ratios[1]])
+    return columns(rows)
+
+
+def steady_table(steady: dict[str, Any]) -> list[str]:
+    """Returns the part about the steady state."""
+    head = "env steps/s|per processor s|wall ms per agent-iteration|processor ms|cores"
+    rows = [[f"steady state, {steady['agents']} agents", *head.split("|")]]
+    for name, label in (("preferences", "preferences"), ("true_reward", "true reward"), ("plain_ppo", "plain PPO")):
+        row = steady[name]
+        steps = [f"{row[key]:,.0f}" for key in ("env_steps_per_second", "env_steps_per_processor_second")]
+        spent = [f"{1e3 * row[f'{clock}_seconds_per_agent_iteration']:.2f}" for clock in ("wall", "processor")]
+        rows.append([f"  {label}", *steps, *spent, f"{row['cores_busy']:.2f}"])
+    overheads = [
+        f"{ranged(steady[f'preference_overhead_over_{key}'])} × {label}"
+        for key, label in (("true_reward", "true reward"), ("plain_ppo", "plain PPO"))
+    ]
+    return [*columns(rows), f"  preferences cost, in {steady['overhead_clock']} time: {', '.join(overheads)}"]
+
+
+def scaling_table(scaling: dict[str, Any]) -> list[str]:
+    """Returns the part about ever more agents."""
+    rows = [
+        ["scaling", *["wall ms per iteration", "processor ms", "cores", "wall per doubling", "processor per doubling"]]
+    ]
+    for size, doubling in zip(scaling["sizes"], [None, *scaling["ratio_per_doubling"]], strict=True):
+        spent = [f"{1e3 * size[f'{clock}_seconds_per_iteration']:.1f}" for clock in ("wall", "processor")]
+        ratios = [ranged(doubling[clock]) for clock in ("wall", "processor")] if doubling else []
+        rows.append([f"  {size['agents']} agents", *spent, f"{size['cores_busy']:.2f}", *ratios])
+    return columns(rows)
+
+
+def matmul_table(matmul: dict[str, Any]) -> list[str]:
+    """Returns the part about the share of the matmul peak."""
+    rows = [["matmuls, one device", "GFLOP/s bare", "GFLOP/s ours", "share"]]
+    for name, label in (("ppo", "PPO update"), ("reward_fit", "reward fit")):
+        row = matmul[name]
+        rates = [f"{row[key]:.1f}" for key in ("matmul_gflops", "achieved_gflops")]
+        rows.append([f"  {label}", *rates, ranged(row["share"])])
+    square = matmul["square"]
+    rows.append([f"  {square['rows']} × {square['rows']}", f"{square['gflops']:.1f}"])
+    return columns(rows)
+
+
+def peer_table(peer: dict[str, Any]) -> list[str]:
+    """Returns the part about the peer."""
+    first = peer["runs"][0]["peer"]
+    rows = [[f"against {first['peer']} {first['version']}", "processor s per agent", "return"]]
+    for name, label in (("ours", f"ours, cold, shared by {peer['agents']}"), ("peer", first["peer"])):
+        spent = ranged(peer[f"{name}_processor_seconds_per_agent"])
+        rows.append([f"  {label}", spent, ranged(peer[f"{name}_return"], 1)])
+    rows.append(["  peer ÷ ours", ranged(peer["processor_ratio"], 1)])
+    return columns(rows)
+
+
+def table(record: dict[str, Any]) -> str:
+    """Returns what was measured as text; a figure in brackets is the range over repeats."""
+    parts = {
+        "figure": figure_table,
+        "peer": peer_table,
+        "steady": steady_table,
+        "scaling": scaling_table,
+        "matmul": matmul_table,
+    }
+    return "\n\n".join("\n".join(part(record[name])) for name, part in parts.items() if record.get(name))
+
+
+def _reserve(argv: list[str]) -> tuple[Path, rlhf_jax.Config, Plan]:
+    """Checks everything that was asked for, and makes the file; raises ValueError in one line."""
+    if len(argv) > 1:
+        raise ValueError(f"unknown argument {argv[1]!r}; flags begin with --, see --help")
+    plan = QUICK if _QUICK.value else Plan()
+    plan = dataclasses.replace(plan, seeds=_SEEDS.value or plan.seeds, assignments=(*plan.assignments, *_SET.value))
+    config = settings.override(rlhf_jax.Config(), plan.assignments)
+    settings.validate(config, rlhf_jax.make(config.env))
+    if _PEER.value and not process.has_imitation(_PEER.value):
+        raise ValueError(f"--peer-python {_PEER.value} is not a Python that has imitation")
+    out = Path(_OUT.value or f"results/benchmark/{time.strftime('%Y-%m-%d-%H%M%S')}.json")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.open("x").close()
+    except FileExistsError:
+        raise ValueError(f"--out {out} exists already; name another file") from None
+    except OSError as error:
+        raise ValueError(f"--out {out} cannot be written: {error.strerror}") from None
+    return out, config, plan
+
+
+def measure(config: rlhf_jax.Config, plan: Plan, environment: dict[str, str]) -> Iterator[tuple[str, Any]]:
+    """Yields the name and the result of each part, as it is done.
+
+    The programs that run in processes of their own come first, while this process is small and its device unused.
+    """
+    yield "figure", process.cold_and_warm(plan.seeds, plan.assignments, environment)
+    if _PEER.value:
+        yield (
+            "peer",
+            process.against_peer(
+                os.path.abspath(_PEER.value),
+                _PEER_RUNS.value,
+                plan.seeds,
+                plan.assignments,
+                plan.peer_flags,
+                environment,
+            ),
+        )
+    env = rlhf_jax.make(config.env)
+    common = {"env": env, "config": config, "repeats": plan.repeats}
+    crowds = {}
+    for num in plan.agents:
+        say(f"compiling for {num} agents, and taking them past the warm-up")
+        crowds[num] = program.Agents(config, num, env=env)
+    steady = crowds[plan.steady]
+    labels = dataclasses.replace(config.labels, budget=0)
+    on_true_reward = dataclasses.replace(config, use_true_reward=True, labels=labels)
+    true_reward = program.Agents(on_true_reward, plan.steady, env=env, program=steady.program)
+    say(f"steady state: {plan.steady} agents, {plan.repeats} repeats")
+    yield "steady", program.steady_state(steady, true_reward, **common)
+    say(f"scaling over {', '.join(map(str, plan.agents))} agents, {plan.repeats} repeats")
+    yield "scaling", program.scaling(list(crowds.values()), config=config, repeats=plan.repeats)
+    say("share of the matmul peak")
+    yield "matmul", program.matmul_share(steady, square=plan.square, sample_seconds=plan.sample_seconds, **common)
+
+
+def main(argv: list[str]) -> None:
+    """Measures, writes what is known after each part, and reports."""
+    logging.set_verbosity(logging.WARNING)  # JAX logs at INFO which devices it looked for and did not find.
+    environment = dict(os.environ)
+    os.environ.setdefault(
+        "XLA_PYTHON_CLIENT_PREALLOCATE", "false"
+    )  # Leave a GPU's memory to the processes timed first.
+    parallel.prepare_machine()
+    try:
+        out, config, plan = _reserve(argv)
+    except ValueError as error:
+        print(f"experiments.benchmark: {error}", file=sys.stderr)
+        sys.exit(2)
+    start = time.perf_counter()
+    record: dict[str, Any] = {
+        "device": run_folder.device(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "plan": dataclasses.asdict(plan) | {"quick": _QUICK.value},
+        "config": settings.to_dict(config),
+        "complete": False,
+    }
+    try:
+        for name, part in measure(config, plan, environment):
+            record[name] = part
+            run_folder.write_json(out, record | {"wall_seconds": time.perf_counter() - start})
+    except (process.ChildFailed, KeyboardInterrupt) as error:
+        print(f"experiments.benchmark: {error or 'interrupted'}; what was measured before is in {out}", file=sys.stderr)
+        sys.exit(1)
+    record |= {"complete": True, "wall_seconds": time.perf_counter() - start}
+    run_folder.write_json(out, record)
+    print(table(record))
+    print(out)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,298 @@
+"""The compiled program, timed from inside: its steady state, how it scales over agents, and its share of the matmul peak."""
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from experiments.benchmark_process import median, spread
+from rlhf_jax import normalisation, parallel, ppo, reward_ensemble, rollout, training
+from rlhf_jax.config import Config
+from rlhf_jax.environments import Environment
+
+ITERATIONS_PER_CALL = 5
+_STEP_SIZE = 1e-6  # Of the bare matmuls' weights: enough that no step can be skipped, too little to overflow.
+
+
+class Seconds(NamedTuple):
+    """How long something took: on the clock, and on the processor over all threads."""
+
+    wall: float
+    processor: float
+
+
+def cost(seconds: Seconds) -> float:
+    """Returns processor seconds on a CPU, which other jobs on it disturb least, and wall seconds on anything else."""
+    return seconds.processor if jax.default_backend() == "cpu" else seconds.wall
+
+
+def timed(call: Callable[[], Any], number: int = 1) -> Seconds:
+    """Returns the seconds of one of so many calls, whose results are waited for."""
+    wall, processor = time.perf_counter(), time.process_time()
+    for _ in range(number):
+        jax.block_until_ready(call())
+    return Seconds((time.perf_counter() - wall) / number, (time.process_time() - processor) / number)
+
+
+def in_turn(calls: dict[str, Callable[[], Any]], repeats: int, sample_seconds: float = 0.0) -> dict[str, list[Seconds]]:
+    """Times things in turn, A B A B, so that whatever slows the machine slows them alike.
+
+    Args:
+      calls: what to time; each is called once or twice before, to compile and warm up.
+      repeats: timings of each.
+      sample_seconds: a short call is repeated until one timing lasts about this long.
+    """
+    numbers = {}
+    for name, call in calls.items():
+        jax.block_until_ready(call())
+        numbers[name] = math.ceil(sample_seconds / timed(call).wall) if sample_seconds else 1
+    samples: dict[str, list[Seconds]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            samples[name].append(timed(call, numbers[name]))
+    return samples
+
+
+def typical(samples: Sequence[Seconds]) -> Seconds:
+    """Returns the median of each kind of seconds."""
+    return Seconds(median([s.wall for s in samples]), median([s.processor for s in samples]))
+
+
+def iterations_per_call(config: Config) -> int:
+    """Returns how many iterations a timed call does, so that it ends within the run though it starts past the warm-up."""
+    warmup = config.labels.warmup
+    fits = [n for n in range(1, ITERATIONS_PER_CALL + 1) if (math.ceil(warmup / n) + 1) * n <= config.iterations]
+    return max(fits)
+
+
+class Agents:
+    """A agents past their warm-up, so that PPO runs and the buffer holds labels, and the program that takes them on.
+
+    Attributes:
+      num: A.
+      states: `[A, ...]` theirs.
+    """
+
+    def __init__(self, config: Config, num: int, *, env: Environment, program: Callable | None = None) -> None:
+        """Compiles the program, or takes another's whose settings differ in numbers only, and goes past the warm-up."""
+        self.num = num
+        self._lanes = parallel.lanes([config] * num)
+        iterations = iterations_per_call(config)
+        self.program = program or parallel.over_agents(
+            lambda state, config: training.advance(state, iterations, env=env, config=config), num
+        )
+        init = parallel.over_agents(lambda key, config: training.init(key, env=env, config=config), num)
+        self.states = init(parallel.agent_keys(range(num)), self._lanes)
+        for _ in range(math.ceil(config.labels.warmup / iterations)):
+            self.states, _ = self.program(self.states, self._lanes)
+        jax.block_until_ready(self.states)
+
+    def __call__(self) -> Any:
+        """Does the next iterations of all agents, the same at every call."""
+        return self.program(self.states, self._lanes)
+
+    def with_program(self, function: Callable) -> Callable[[], Any]:
+        """Returns a call of another function of a state and its settings, for all agents."""
+        program = parallel.over_agents(function, self.num)
+        return lambda: program(self.states, self._lanes)
+
+
+def plain_ppo(
+    state: training.TrainState, config: Config, num_iterations: int, *, env: Environment
+) -> tuple[ppo.PPOState, jax.Array]:
+    """Does iterations of `rlhf_jax.training` on the true reward, without anything that preferences need."""
+
+    def step(carry: tuple[rollout.EnvironmentState, ppo.PPOState], key: jax.Array):
+        environments, agent = carry
+        key_rollout, key_ppo = jax.random.split(key)
+        policy = ppo.sampling_policy(agent, env=env, config=config.ppo)
+        environments, steps, metrics = rollout.rollout(
+            key_rollout, environments, policy, env=env, num_steps=config.rollout_length
+        )
+        observation = normalisation.update(agent.observation, steps.observation)
+        rewards = steps.true_reward / state.true_reward.std
+        agent, _ = ppo.update(key_ppo, agent, steps, rewards, 0.0, env=env, config=config.ppo)
+        return (environments, agent.replace(observation=observation)), metrics["return"]
+
+    (_, agent), returns = jax.lax.scan(
+        step, (state.environments, state.agent), jax.random.split(state.key, num_iterations)
+    )
+    return agent, returns
+
+
+def steady_state(
+    with_preferences: Agents, true_reward: Agents, *, env: Environment, config: Config, repeats: int
+) -> dict:
+    """Returns speed past the warm-up, and what preferences cost over the same PPO on the true reward.
+
+    Agents on the true reward run the same program, in which they skip the fit but still choose pairs to ask about and
+    predict rewards. Plain PPO is a program without any of that: against it the overhead is the whole of it. On a GPU the
+    lanes of a program cannot skip anything, so that only plain PPO tells anything there.
+    """
+    iterations = iterations_per_call(config)
+    plain = true_reward.with_program(lambda state, config: plain_ppo(state, config, iterations, env=env))
+    calls = {"preferences": with_preferences, "true_reward": true_reward, "plain_ppo": plain}
+    samples = in_turn(calls, repeats)
+    agent_iterations = with_preferences.num * iterations
+    steps = config.num_envs * config.rollout_length
+    out: dict[str, Any] = {
+        "agents": with_preferences.num,
+        "iterations_per_call": iterations,
+        "from_iteration": int(with_preferences.states.iteration[0]),
+        "labels": float(with_preferences.states.preferences.added.mean()),
+        "overhead_clock": "processor" if jax.default_backend() == "cpu" else "wall",
+    }
+    for name in calls:
+        seconds = typical(samples[name])
+        out[name] = {
+            "env_steps_per_second": agent_iterations * steps / seconds.wall,
+            "env_steps_per_processor_second": agent_iterations * steps / seconds.processor,
+            "wall_seconds_per_agent_iteration": seconds.wall / agent_iterations,
+            "processor_seconds_per_agent_iteration": seconds.processor / agent_iterations,
+            "wall_seconds_per_agent": seconds.wall / agent_iterations * config.iterations,
+            "processor_seconds_per_agent": seconds.processor / agent_iterations * config.iterations,
+            "cores_busy": seconds.processor / seconds.wall,
+        }
+    for name in ("true_reward", "plain_ppo"):
+        ratios = [cost(a) / cost(b) for a, b in zip(samples["preferences"], samples[name], strict=True)]
+        out[f"preference_overhead_over_{name}"] = spread(ratios)
+    return out
+
+
+def scaling(crowds: Sequence[Agents], *, config: Config, repeats: int) -> dict[str, Any]:
+    """Returns seconds of an iteration of ever more agents, and the ratio per doubling: 2 if none is cheaper for company."""
+    samples = in_turn({str(crowd.num): crowd for crowd in crowds}, repeats)
+    iterations = iterations_per_call(config)
+    rows, doublings = [], []
+    for crowd in crowds:
+        seconds = typical(samples[str(crowd.num)])
+        rows.append(
+            {
+                "agents": crowd.num,
+                "wall_seconds_per_iteration": seconds.wall / iterations,
+                "processor_seconds_per_iteration": seconds.processor / iterations,
+                "cores_busy": seconds.processor / seconds.wall,
+            }
+        )
+    for few, many in itertools.pairwise(crowds):
+        pairs = list(zip(samples[str(few.num)], samples[str(many.num)], strict=True))
+        power = 1.0 / math.log2(many.num / few.num)
+        doublings.append(
+            {
+                "from": few.num,
+                "to": many.num,
+                "wall": spread([(b.wall / a.wall) ** power for a, b in pairs]),
+                "processor": spread([(b.processor / a.processor) ** power for a, b in pairs]),
+            }
+        )
+    return {"sizes": rows, "ratio_per_doubling": doublings}
+
+
+def forward_flops(widths: Sequence[int]) -> int:
+    """Returns the floating-point operations of the matmuls of an MLP for one sample: `2 Σ inᵢ outᵢ`."""
+    return 2 * sum(a * b for a, b in itertools.pairwise(widths))
+
+
+class Loop(NamedTuple):
+    """A loop of gradient steps, as its matmuls see it.
+
+    batch: samples in a step of one network.
+    networks: widths of every network, input and output included.
+    steps: how many.
+    """
+
+    batch: int
+    networks: tuple[tuple[int, ...], ...]
+    steps: int
+
+    @property
+    def flops(self) -> int:
+        """Three forward passes for every gradient sample: one forward, two backward."""
+        return 3 * self.steps * self.batch * sum(forward_flops(widths) for widths in self.networks)
+
+
+def ppo_loop(env: Environment, config: Config) -> Loop:
+    """Returns the gradient steps of `ppo.update`: policy and critic."""
+    inputs = math.prod(env.observation_shape)
+    batch = config.num_envs * config.rollout_length // config.ppo.minibatches
+    networks = tuple((inputs, *config.ppo.hidden, outputs) for outputs in (env.action_size, 1))
+    return Loop(batch, networks, config.ppo.epochs * config.ppo.minibatches)
+
+
+def fit_loop(env: Environment, config: Config) -> Loop:
+    """Returns the gradient steps of `reward_ensemble.fit`; its members count as steps, since each has its own weights."""
+    inputs = math.prod(env.observation_shape) + env.action_size
+    batch = config.reward.batch_size * 2 * config.queries.segment_length
+    return Loop(batch, ((inputs, *config.reward.hidden, 1),), config.reward.fit_steps * config.reward.members)
+
+
+def bare_matmuls(loop: Loop) -> Callable[[], Any]:
+    """Returns a call that does the matmuls of the loop, forward and backward, and nothing else."""
+
+    def chain(weights: Sequence[jax.Array], x: jax.Array) -> jax.Array:
+        for w in weights:
+            x = x @ w
+        return x
+
+    def step(networks: list, inputs: list[jax.Array]):
+        moved = []
+        for weights, x in zip(networks, inputs, strict=True):
+            out, pull = jax.vjp(lambda w, x=x: chain(w, x), weights)
+            moved.append(jax.tree.map(lambda w, g: w - _STEP_SIZE * g, weights, pull(out)[0]))
+        return moved
+
+    def matrix(rows: int, columns: int) -> jax.Array:
+        return jax.random.normal(jax.random.key(rows), (rows, columns)) / math.sqrt(rows)
+
+    networks = [[matrix(*shape) for shape in itertools.pairwise(w)] for w in loop.networks]
+    inputs = [matrix(loop.batch, widths[0]) for widths in loop.networks]
+    run = jax.jit(lambda n, x: jax.lax.fori_loop(0, loop.steps, lambda _, n: step(n, x), n))
+    return lambda: run(networks, inputs)
+
+
+def hot_loops(agents: Agents, *, env: Environment, config: Config) -> dict[str, Callable[[], Any]]:
+    """Returns calls of `ppo.update` and `reward_ensemble.fit` of the first agent, on one device."""
+    state = jax.tree.map(lambda x: jax.device_put(x[0], jax.devices()[0]), agents.states)
+    _, steps, _, _ = jax.jit(lambda state: training.propose(state, env=env, config=config))(state)
+    key = jax.random.key(0)
+    update = jax.jit(lambda *args: ppo.update(key, *args, 0.0, env=env, config=config.ppo))
+    fit = jax.jit(lambda *args: reward_ensemble.fit(key, *args, env=env, config=config.reward))
+    return {
+        "ppo": lambda: update(state.agent, steps, steps.true_reward),
+        "reward_fit": lambda: fit(state.ensemble, state.preferences, state.agent.observation),
+    }
+
+
+def matmul_share(
+    agents: Agents, *, env: Environment, config: Config, square: int, repeats: int, sample_seconds: float
+) -> dict[str, Any]:
+    """Returns how fast the hot loops do their matmuls, and how fast the machine does them when it has nothing else to do.
+
+    Work that is no gradient sample, such as sampling, advantages and Adam, takes time and counts as no operations. Both
+    sides run on one device, which on a CPU is one core.
+    """
+    large = jax.random.normal(jax.random.key(0), (square, square))
+    product = jax.jit(lambda x: x @ x)
+    samples = in_turn({"square": lambda: product(large)}, repeats, sample_seconds)["square"]
+    seconds = typical(samples)
+    out: dict[str, Any] = {
+        "square": {
+            "rows": square,
+            "gflops": 2e-9 * square**3 / cost(seconds),
+            "cores_busy": seconds.processor / seconds.wall,
+        }
+    }
+    loops = {"ppo": ppo_loop(env, config), "reward_fit": fit_loop(env, config)}
+    for name, call in hot_loops(agents, env=env, config=config).items():
+        loop = loops[name]
+        samples = in_turn({"bare": bare_matmuls(loop), "ours": call}, repeats, sample_seconds)
+        out[name] = {
+            "flops": loop.flops,
+            "matmul_gflops": 1e-9 * loop.flops / cost(typical(samples["bare"])),
+            "achieved_gflops": 1e-9 * loop.flops / cost(typical(samples["ours"])),
+            "share": spread([cost(a) / cost(b) for a, b in zip(samples["bare"], samples["ours"], strict=True)]),
+        }
+    return out

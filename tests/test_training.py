@@ -1,0 +1,317 @@
+"""The loop in all its forms: whole, in chunks, driven from the host, abreast and in turn."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rlhf_jax
+from rlhf_jax import parallel, teacher, training
+from rlhf_jax.teacher import Answers
+
+BUDGETS = [0, 7, 12, 12]  # of the lanes; lane 0 learns from the true reward, lane 3 is lane 2 with a larger learning rate
+SEEDS = [3, 4, 5, 5]
+ENV = rlhf_jax.make("CartPole-v1")
+CONFIG = rlhf_jax.Config(
+    env="CartPole-v1",
+    iterations=4,
+    num_envs=4,
+    rollout_length=20,
+    ppo=rlhf_jax.PPOConfig(epochs=1, minibatches=2, hidden=(8,), learning_rate=0.01),
+    queries=rlhf_jax.QueryConfig(segment_length=5, candidates=2),
+    labels=rlhf_jax.LabelConfig(budget=12, max_budget=12, warmup=1, half_life=200.0),
+    teacher=rlhf_jax.TeacherConfig(error_rate=0.1),
+    reward=rlhf_jax.RewardConfig(hidden=(8,), fit_steps=2, batch_size=4, reference_size=8),
+)
+# Everything that XLA's CPU programs call by name here: top-k and sorting for the queries, products of matrices.
+HARMLESS_CALLS = {"TopK", "__onednn$matmul", "Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
+
+
+def train(key, config):
+    """One agent from scratch."""
+    return training.train(key, env=ENV, config=config)
+
+
+def advance(state, config):
+    """A chunk: half of the run."""
+    return training.advance(state, CONFIG.iterations // 2, env=ENV, config=config)
+
+
+def plain(tree):
+    """The tree in NumPy, with the data of its keys."""
+    is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)  # noqa: E731
+    return jax.tree.map(lambda x: np.asarray(jax.random.key_data(x) if is_key(x) else x), tree)
+
+
+def assert_same(actual, expected):
+    """Bit for bit; NaN equals NaN."""
+    chex.assert_trees_all_equal_dtypes(actual, expected)
+    jax.tree.map(np.testing.assert_array_equal, plain(actual), plain(expected))
+
+
+def lane(tree, row):
+    """One agent of several."""
+    return jax.tree.map(lambda x: x[row], tree)
+
+
+def concatenated(parts):
+    """Metrics of parts of a run as those of the whole."""
+    return jax.tree.map(lambda *x: np.concatenate([np.atleast_1d(part) for part in x]), *parts)
+
+
+@pytest.fixture(scope="module")
+def configs():
+    """Settings of the lanes, `[4]` each."""
+    lanes = []
+    for budget in BUDGETS:
+        labels = dataclasses.replace(CONFIG.labels, budget=budget)
+        lanes.append(dataclasses.replace(CONFIG, use_true_reward=budget == 0, labels=labels))
+    ppo = dataclasses.replace(CONFIG.ppo, learning_rate=0.03)
+    lanes[3] = dataclasses.replace(lanes[3], ppo=ppo)
+    return parallel.lanes(lanes)
+
+
+@pytest.fixture(scope="module")
+def keys():
+    """A key for each lane."""
+    return parallel.agent_keys(SEEDS)
+
+
+@pytest.fixture(scope="module")
+def compiled_train(configs, keys):
+    """The whole run of one agent, lowered and compiled."""
+    lowered = jax.jit(train).lower(keys[0], lane(configs, 0))
+    return lowered, lowered.compile()
+
+
+@pytest.fixture(scope="module")
+def whole(compiled_train, configs, keys):
+    """Agent and metrics of each lane, each trained alone in one program."""
+    return [compiled_train[1](keys[i], lane(configs, i)) for i in range(len(SEEDS))]
+
+
+@pytest.fixture(scope="module")
+def abreast(configs, keys):
+    """Agents and metrics of all lanes from one program over agents."""
+    return parallel.over_agents(train, len(SEEDS))(keys, configs)
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    """Compiled `init`."""
+    return jax.jit(lambda key, config: training.init(key, env=ENV, config=config))
+
+
+@pytest.fixture(scope="module")
+def chunk():
+    """Compiled `advance`."""
+    return jax.jit(advance)
+
+
+@pytest.fixture(scope="module")
+def halves():
+    """Compiled `propose` and `absorb`, which fail when they are traced twice."""
+    chex.clear_trace_counter()
+
+    def propose(state, config):
+        return training.propose(state, env=ENV, config=config)
+
+    def absorb(state, steps, asked, answers, config):
+        return training.absorb(state, steps, asked, answers, env=ENV, config=config)
+
+    return tuple(jax.jit(chex.assert_max_traces(function, n=1)) for function in (propose, absorb))
+
+
+@pytest.fixture(scope="module")
+def driven(halves, fresh, configs, keys):
+    """Lane 2 driven from the host: what was in hand after each iteration, and all metrics."""
+    propose, absorb = halves
+    config = lane(configs, 2)
+    state = fresh(keys[2], config)
+    history, metrics = [state], []
+    for i in range(CONFIG.iterations):
+        state, steps, asked, acting = propose(state, config)
+        # As a person's would, the answers pass through the memory of the host.
+        said = teacher.answer(jax.random.fold_in(state.key, 3 * i + 1), asked, config=config.teacher)
+        state, learning = absorb(state, steps, asked, Answers(np.asarray(said.label), np.asarray(said.weight)), config)
+        history.append(state)
+        metrics.append(acting | learning)
+    return history, concatenated(metrics)
+
+
+@pytest.fixture(scope="module")
+def before_absorb(halves, driven, configs):
+    """Everything that the third iteration absorbs: the policy and the reward are being trained by then."""
+    state, steps, asked, _ = halves[0](driven[0][2], lane(configs, 2))
+    said = teacher.answer(jax.random.key(9), asked, config=CONFIG.teacher)
+    assert said.weight.sum() > 1
+    return state, steps, asked, said
+
+
+def test_chunks_equal_one_scan_bit_for_bit(chunk, fresh, whole, configs, keys):
+    config = lane(configs, 2)
+    state, first = chunk(fresh(keys[2], config), config)
+    state, second = chunk(state, config)
+    assert_same(state, whole[2][0])
+    assert_same(concatenated([first, second]), plain(whole[2][1]))
+
+
+def test_host_driven_loop_equals_one_scan_bit_for_bit(driven, whole):
+    history, metrics = driven
+    assert_same(history[-1], whole[2][0])
+    assert_same(metrics, plain(whole[2][1]))
+
+
+def test_agents_in_turn_equal_each_agent_alone_bit_for_bit(abreast, whole):
+    for i, alone in enumerate(whole):
+        assert_same(lane(abreast, i), alone)
+
+
+def test_agents_abreast_agree_with_each_agent_alone(chunk, fresh, configs, keys):
+    # Not bit for bit: a batched matrix product adds in another order, and training amplifies the difference. After two
+    # iterations, one of them with gradient steps on policy and reward, it is still rounding.
+    start = jax.vmap(lambda key, config: training.init(key, env=ENV, config=config))
+    agents, metrics = jax.jit(lambda key, config: jax.vmap(advance)(start(key, config), config))(keys, configs)
+    for i in range(len(SEEDS)):
+        alone = chunk(fresh(keys[i], lane(configs, i)), lane(configs, i))
+        chex.assert_trees_all_close(plain(lane((agents, metrics), i)), plain(alone), rtol=1e-4, atol=1e-5)
+
+
+def test_host_driven_loop_compiles_each_half_once(halves, driven):
+    assert len(driven[0]) == CONFIG.iterations + 1
+    assert [half._cache_size() for half in halves] == [1, 1]
+    with pytest.raises(AssertionError, match="max 1 times"):  # the guard itself works
+        halves[0](driven[0][0].replace(iteration=jnp.zeros((), jnp.int16)), CONFIG)
+
+
+def test_absorb_does_not_depend_on_the_true_reward(halves, before_absorb, configs):
+    state, steps, asked, said = before_absorb
+    unknown = lambda x: x.replace(true_reward=jnp.full_like(x.true_reward, jnp.nan))  # noqa: E731
+    config = lane(configs, 2)
+    expected, expected_metrics = halves[1](state, steps, asked, said, config)
+    blind, metrics = halves[1](state, unknown(steps), unknown(asked), said, config)
+    # `true_reward` is the scale of the true reward, which only agents on the true reward use; `correlation` compares with it.
+    assert_same(blind.replace(true_reward=expected.true_reward), expected)
+    assert np.isnan(metrics["correlation"]) and not np.isnan(expected_metrics["correlation"])
+    assert_same(metrics | {"correlation": 0.0}, expected_metrics | {"correlation": 0.0})
+    # Ditto in the warm-up, where the scale of the true reward is measured.
+    early = state.replace(iteration=jnp.zeros_like(state.iteration))
+    expected, _ = halves[1](early, steps, asked, said, config)
+    blind, _ = halves[1](early, unknown(steps), unknown(asked), said, config)
+    assert_same(blind.replace(true_reward=expected.true_reward), expected)
+
+
+def test_agent_on_the_true_reward_learns_from_it(halves, before_absorb, configs):
+    state, steps, asked, said = before_absorb
+    config = dataclasses.replace(lane(configs, 0), labels=lane(configs, 2).labels)
+    other = steps.replace(true_reward=jnp.cos(jnp.arange(steps.true_reward.size)).reshape(steps.true_reward.shape))
+    agents = [halves[1](state, rewards, asked, said, config)[0].agent for rewards in (steps, other)]
+    assert not jnp.array_equal(*(jnp.concatenate([x.ravel() for x in jax.tree.leaves(a.actor)]) for a in agents))
+
+
+@pytest.mark.parametrize("row, finite", [(0, False), (2, True)])
+def test_finite_tells_of_a_broken_reward(row, finite, halves, before_absorb, configs):
+    state, steps, asked, said = before_absorb
+    assert halves[1](state, steps, asked, said, lane(configs, row))[1]["finite"]
+    broken = steps.replace(true_reward=steps.true_reward.at[3, 1].set(jnp.nan))
+    assert halves[1](state, broken, asked, said, lane(configs, row))[1]["finite"] == finite
+
+
+def test_finite_tells_of_a_broken_parameter(halves, before_absorb, configs):
+    state, *rest = before_absorb
+    broken = state.ensemble.replace(params=jax.tree.map(lambda x: x.at[0].set(jnp.inf), state.ensemble.params))
+    assert not halves[1](state.replace(ensemble=broken), *rest, lane(configs, 2))[1]["finite"]
+    broken = state.agent.replace(critic=jax.tree.map(lambda x: x.at[0].set(jnp.nan), state.agent.critic))
+    assert not halves[1](state.replace(agent=broken), *rest, lane(configs, 2))[1]["finite"]
+
+
+def test_unanswered_queries_leave_the_buffer_as_it_is(halves, before_absorb, configs):
+    state, steps, asked, said = before_absorb
+    silent, metrics = halves[1](state, steps, asked, said.replace(weight=0.0 * said.weight), lane(configs, 2))
+    assert_same(silent.preferences, state.preferences)
+    assert metrics["labels"] == state.preferences.added
+
+
+def test_absorb_takes_the_answers_that_have_arrived(halves, before_absorb, configs):
+    state, steps, asked, said = before_absorb
+    last = int(np.flatnonzero(said.weight)[-1])
+    alone = said.replace(weight=jnp.zeros_like(said.weight).at[last].set(1.0))
+    state_after, metrics = halves[1](state, steps, asked, alone, lane(configs, 2))
+    row = int(state.preferences.added)
+    assert metrics["labels"] == row + 1
+    assert state_after.preferences.filled.sum() == row + 1
+    np.testing.assert_array_equal(state_after.preferences.observation[row], asked.observation[last])
+    assert state_after.preferences.label[row] == said.label[last]
+
+
+def test_policy_stands_still_while_the_first_labels_come(driven):
+    history, metrics = driven
+    start, warm, *later = [state.agent for state in history]
+    assert_same((warm.actor, warm.critic, warm.optimiser), (start.actor, start.critic, start.optimiser))
+    np.testing.assert_array_equal(np.isnan(metrics["policy_loss"]), [True, False, False, False])
+    for before, after in zip([warm, *later], later, strict=False):
+        changed = jax.tree.map(lambda a, b: bool((a != b).any()), (before.actor, before.critic), (after.actor, after.critic))
+        assert all(jax.tree.leaves(changed))
+    # The reward and the moments of the observations are learnt from the first iteration on.
+    assert warm.observation.count == CONFIG.num_envs * CONFIG.rollout_length
+    assert not jnp.array_equal(history[0].ensemble.mean, history[1].ensemble.mean)
+
+
+def test_lanes_use_up_exactly_their_budgets(abreast):
+    agents, metrics = abreast
+    np.testing.assert_array_equal(metrics["labels"][:, -1], BUDGETS)
+    np.testing.assert_array_equal(agents.preferences.filled.sum(-1), BUDGETS)
+    assert (np.diff(metrics["labels"], axis=1) >= 0).all()
+    assert (metrics["labels"][1:, 0] > 0).all()
+
+
+def test_lane_on_the_true_reward_never_fits_a_reward(abreast, fresh, configs, keys):
+    agents, metrics = abreast
+    assert_same(lane(agents.ensemble, 0), fresh(keys[0], lane(configs, 0)).ensemble)
+    assert np.isnan(metrics["train_loss"][0]).all() and not np.isnan(metrics["train_loss"][1:]).any()
+    assert not np.isnan(metrics["policy_loss"][:, 1:]).any()
+
+
+def test_lanes_differ_in_their_learning_rate_only(abreast):
+    agents, metrics = abreast
+    slow, fast = lane(agents, 2), lane(agents, 3)
+    # Up to the first gradient step of the policy, in the second iteration, they are the same agent.
+    np.testing.assert_array_equal(metrics["correlation"][2, :2], metrics["correlation"][3, :2])
+    different = jax.tree.map(lambda a, b: bool((a != b).any()), slow.agent.actor, fast.agent.actor)
+    assert all(jax.tree.leaves(different))
+
+
+def test_iteration_is_the_scans_body(driven, whole):
+    assert int(whole[2][0].iteration) == CONFIG.iterations
+    assert [int(state.iteration) for state in driven[0]] == list(range(CONFIG.iterations + 1))
+    assert all(x.shape == (CONFIG.iterations,) for x in whole[2][1].values())
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1"])
+def test_training_program_calls_no_linear_algebra_library(name, compiled_train):
+    # LAPACK inside the program deadlocks XLA's thread pool on a CPU when it is batched; see networks.initialise.
+    if name == "CartPole-v1":
+        texts = [compiled_train[0].as_text(), compiled_train[1].as_text()]
+    else:
+        env, config = rlhf_jax.make(name), rlhf_jax.Config()
+        texts = [jax.jit(lambda key: training.train(key, env=env, config=config)).lower(jax.random.key(0)).as_text()]
+    for text in texts:
+        assert "lapack" not in text.lower()
+        assert called(text) <= HARMLESS_CALLS
+
+
+def test_guard_against_linear_algebra_sees_a_decomposition():
+    lowered = jax.jit(lambda x: jnp.linalg.qr(x)[0]).lower(jnp.eye(3))
+    for text in (lowered.as_text(), lowered.compile().as_text()):
+        assert "lapack" in text.lower()
+        assert not called(text) <= HARMLESS_CALLS
+
+
+def called(text):
+    """Names of the functions outside XLA that a program calls, in StableHLO or HLO."""
+    import re
+
+    return set(re.findall(r'custom_call_target="([^"]+)"', text)) | set(re.findall(r"custom_call @([\w$.]+)", text))
