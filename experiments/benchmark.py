@@ -1,4 +1,4 @@
-"""What the library costs: the figure from start to end, its steady state, scaling over agents, and how near to the hardware.
+"""What the library costs: the figure from start to end, its steady state, scaling over agents, share of matmul peak.
 
 Everything is given as a ratio of two things timed in turn within one run, because a machine that others share is a
 different machine every minute. Nothing is judged by a threshold.
@@ -21,17 +21,6 @@ from experiments import benchmark_process as process
 from experiments import benchmark_program as program
 from experiments.study import say
 from rlhf_jax import parallel, run_folder, settings
-
-_OUT = flags.DEFINE_string("out", None, "JSON file to write; results/benchmark/<time>.json if not given.")
-_SEEDS = flags.DEFINE_integer("seeds", None, "Agents per condition of the figure; 8, or 1 with --quick.", lower_bound=1)
-_QUICK = flags.DEFINE_boolean("quick", False, "Only try everything out: the figures that it gives mean nothing.")
-_PEER = flags.DEFINE_string(
-    "peer-python", None, "Python that has imitation, to be compared with; left out if not given."
-)
-_PEER_RUNS = flags.DEFINE_integer(
-    "peer-runs", 1, "Agents of the peer, each beside a cold figure of ours.", lower_bound=1
-)
-_SET = flags.DEFINE_multi_string("set", [], "A setting, such as ppo.learning_rate=3e-4; may be repeated.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +93,8 @@ def figure_table(figure: dict[str, Any]) -> list[str]:
 
 def steady_table(steady: dict[str, Any]) -> list[str]:
     """Returns the part about the steady state."""
-    head = "env steps/s|per processor s|wall ms per agent-iteration|processor ms|cores"
-    rows = [[f"steady state, {steady['agents']} agents", *head.split("|")]]
+    head = ["env steps/s", "per processor s", "wall ms per agent-iteration", "processor ms", "cores"]
+    rows = [[f"steady state, {steady['agents']} agents", *head]]
     for name, label in (("preferences", "preferences"), ("true_reward", "true reward"), ("plain_ppo", "plain PPO")):
         row = steady[name]
         steps = [f"{row[key]:,.0f}" for key in ("env_steps_per_second", "env_steps_per_processor_second")]
@@ -165,17 +154,28 @@ def table(record: dict[str, Any]) -> str:
     return "\n\n".join("\n".join(part(record[name])) for name, part in parts.items() if record.get(name))
 
 
-def _reserve(argv: list[str]) -> tuple[Path, rlhf_jax.Config, Plan]:
-    """Checks everything that was asked for, and makes the file; raises ValueError in one line."""
-    if len(argv) > 1:
-        raise ValueError(f"unknown argument {argv[1]!r}; flags begin with --, see --help")
-    plan = QUICK if _QUICK.value else Plan()
-    plan = dataclasses.replace(plan, seeds=_SEEDS.value or plan.seeds, assignments=(*plan.assignments, *_SET.value))
-    config = settings.override(rlhf_jax.Config(), plan.assignments)
+def define_flags() -> None:
+    """Declares the command line; not on import, because other experiments declare flags of the same names."""
+    flags.DEFINE_string("out", None, "JSON file to write; results/benchmark/<time>.json if not given.")
+    flags.DEFINE_integer("seeds", None, "Agents per condition of the figure; 8, or 1 with --quick.", lower_bound=1)
+    flags.DEFINE_boolean("quick", False, "Only try everything out: the numbers that it gives mean nothing.")
+    flags.DEFINE_string("peer-python", None, "Python that has imitation, to compare with; no comparison if not given.")
+    flags.DEFINE_integer("peer-runs", 1, "Agents of the peer, each beside a cold figure of ours.", lower_bound=1)
+    flags.DEFINE_multi_string("set", [], "A setting, such as ppo.learning_rate=3e-4; may be repeated.")
+
+
+def settings_of(assignments: Sequence[str]) -> rlhf_jax.Config:
+    """Returns the settings of the figure's agents with 700 labels; raises ValueError if they are wrong."""
+    config = settings.override(rlhf_jax.Config(), assignments)
+    labels = dataclasses.replace(config.labels, budget=process.LABELS, max_budget=process.MAX_LABELS)
+    config = dataclasses.replace(config, use_true_reward=False, labels=labels)
     settings.validate(config, rlhf_jax.make(config.env))
-    if _PEER.value and not process.has_imitation(_PEER.value):
-        raise ValueError(f"--peer-python {_PEER.value} is not a Python that has imitation")
-    out = Path(_OUT.value or f"results/benchmark/{time.strftime('%Y-%m-%d-%H%M%S')}.json")
+    return config
+
+
+def reserve(file: str | None) -> Path:
+    """Makes the file that is to be written; raises ValueError if it exists already or cannot be made."""
+    out = Path(file or f"results/benchmark/{time.strftime('%Y-%m-%d-%H%M%S')}.json")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.open("x").close()
@@ -183,55 +183,52 @@ def _reserve(argv: list[str]) -> tuple[Path, rlhf_jax.Config, Plan]:
         raise ValueError(f"--out {out} exists already; name another file") from None
     except OSError as error:
         raise ValueError(f"--out {out} cannot be written: {error.strerror}") from None
-    return out, config, plan
+    return out
 
 
-def measure(config: rlhf_jax.Config, plan: Plan, environment: dict[str, str]) -> Iterator[tuple[str, Any]]:
+def measure(
+    config: rlhf_jax.Config, plan: Plan, peer: process.Peer | None, environment: dict[str, str]
+) -> Iterator[tuple[str, Any]]:
     """Yields the name and the result of each part, as it is done.
 
     The programs that run in processes of their own come first, while this process is small and its device unused.
     """
-    yield "figure", process.cold_and_warm(plan.seeds, plan.assignments, environment)
-    if _PEER.value:
-        yield (
-            "peer",
-            process.against_peer(
-                os.path.abspath(_PEER.value),
-                _PEER_RUNS.value,
-                plan.seeds,
-                plan.assignments,
-                plan.peer_flags,
-                environment,
-            ),
-        )
+    ours = process.Figure(plan.seeds, plan.assignments, environment)
+    yield "figure", process.cold_and_warm(ours)
+    if peer:
+        yield "peer", process.against_peer(peer, ours)
     env = rlhf_jax.make(config.env)
-    common = {"env": env, "config": config, "repeats": plan.repeats}
     crowds = {}
     for num in plan.agents:
         say(f"compiling for {num} agents, and taking them past the warm-up")
-        crowds[num] = program.Agents(config, num, env=env)
+        crowds[num] = program.Program(config, num, env=env).agents(config)
     steady = crowds[plan.steady]
-    labels = dataclasses.replace(config.labels, budget=0)
-    on_true_reward = dataclasses.replace(config, use_true_reward=True, labels=labels)
-    true_reward = program.Agents(on_true_reward, plan.steady, env=env, program=steady.program)
+    no_labels = dataclasses.replace(config.labels, budget=0)
+    true_reward = steady.program.agents(dataclasses.replace(config, use_true_reward=True, labels=no_labels))
     say(f"steady state: {plan.steady} agents, {plan.repeats} repeats")
-    yield "steady", program.steady_state(steady, true_reward, **common)
+    yield "steady", program.steady_state(steady, true_reward, plan.repeats)
     say(f"scaling over {', '.join(map(str, plan.agents))} agents, {plan.repeats} repeats")
-    yield "scaling", program.scaling(list(crowds.values()), config=config, repeats=plan.repeats)
-    say("share of the matmul peak")
-    yield "matmul", program.matmul_share(steady, square=plan.square, sample_seconds=plan.sample_seconds, **common)
+    yield "scaling", program.scaling(list(crowds.values()), plan.repeats)
+    say(f"share of the matmul peak, {plan.repeats} repeats")
+    yield "matmul", program.matmul_share(steady, plan.square, plan.repeats, plan.sample_seconds)
 
 
 def main(argv: list[str]) -> None:
     """Measures, writes what is known after each part, and reports."""
     logging.set_verbosity(logging.WARNING)  # JAX logs at INFO which devices it looked for and did not find.
+    values = flags.FLAGS.flag_values_dict()
     environment = dict(os.environ)
-    os.environ.setdefault(
-        "XLA_PYTHON_CLIENT_PREALLOCATE", "false"
-    )  # Leave a GPU's memory to the processes timed first.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # A GPU's memory is for the processes timed first.
     parallel.prepare_machine()
+    plan = QUICK if values["quick"] else Plan()
+    assignments = (*plan.assignments, *values["set"])
+    plan = dataclasses.replace(plan, seeds=values["seeds"] or plan.seeds, assignments=assignments)
     try:
-        out, config, plan = _reserve(argv)
+        if len(argv) > 1:
+            raise ValueError(f"unknown argument {argv[1]!r}; flags begin with --, see --help")
+        config = settings_of(assignments)
+        peer = process.find_peer(values["peer-python"], values["peer-runs"], plan.peer_flags)
+        out = reserve(values["out"])
     except ValueError as error:
         print(f"experiments.benchmark: {error}", file=sys.stderr)
         sys.exit(2)
@@ -239,22 +236,24 @@ def main(argv: list[str]) -> None:
     record: dict[str, Any] = {
         "device": run_folder.device(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "plan": dataclasses.asdict(plan) | {"quick": _QUICK.value},
+        "load_average": {"start": os.getloadavg()[0]},
+        "plan": dataclasses.asdict(plan) | {"quick": values["quick"]},
         "config": settings.to_dict(config),
         "complete": False,
     }
     try:
-        for name, part in measure(config, plan, environment):
+        for name, part in measure(config, plan, peer, environment):
             record[name] = part
-            run_folder.write_json(out, record | {"wall_seconds": time.perf_counter() - start})
+            run_folder.write_json(out, record)
     except (process.ChildFailed, KeyboardInterrupt) as error:
-        print(f"experiments.benchmark: {error or 'interrupted'}; what was measured before is in {out}", file=sys.stderr)
+        print(f"experiments.benchmark: {error or 'interrupted'}; the parts before that are in {out}", file=sys.stderr)
         sys.exit(1)
-    record |= {"complete": True, "wall_seconds": time.perf_counter() - start}
-    run_folder.write_json(out, record)
+    record["load_average"]["end"] = os.getloadavg()[0]
+    run_folder.write_json(out, record | {"complete": True, "wall_seconds": time.perf_counter() - start})
     print(table(record))
     print(out)
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

@@ -15,7 +15,9 @@ from typing import Any
 from experiments.study import say
 
 CONDITIONS = 4  # Of experiments.pendulum: the true reward, and 350, 700 and 1400 labels.
-PEER_CONDITION = "labels_700"  # What the peer is trained on too.
+LABELS = 700  # Of the condition that is looked at, and of the peer.
+MAX_LABELS = 1400
+_PHASES = ("wall", "processor", "compile")
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -71,30 +73,79 @@ def run_child(command: Sequence[str], environment: dict[str, str]) -> Child:
         return Child(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / unit, stdout.read())
 
 
-def figure(cache: Path, seeds: int, assignments: Sequence[str], environment: dict[str, str]) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """How to run `experiments.pendulum`.
+
+    seeds: agents of each condition.
+    assignments: settings, as `--set` takes them.
+    environment: variables of the process, beside the compilation cache.
+    """
+
+    seeds: int
+    assignments: Sequence[str]
+    environment: dict[str, str]
+
+    @property
+    def agents(self) -> int:
+        """How many agents share what it costs."""
+        return CONDITIONS * self.seeds
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """How to run the peer.
+
+    python: of its virtual environment.
+    runs: how often, each with another seed.
+    flags: further flags of `benchmark_peer.py`.
+    """
+
+    python: str
+    runs: int
+    flags: Sequence[str]
+
+
+def find_peer(python: str | None, runs: int, peer_flags: Sequence[str]) -> Peer | None:
+    """Returns the peer of this Python, or none if no Python is given.
+
+    Raises:
+      ValueError: it cannot be started, or lacks the peer's library.
+    """
+    if python is None:
+        return None
+    code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('imitation') is None)"
+    path = os.path.abspath(python)  # Not resolved: a virtual environment is known by the link that starts it.
+    try:
+        missing = subprocess.run([path, "-c", code], capture_output=True).returncode
+    except OSError as error:
+        raise ValueError(f"--peer-python {python} cannot be run: {error.strerror}") from None
+    if missing:
+        raise ValueError(f"--peer-python {python} has no imitation; give the Python of an environment that has it")
+    return Peer(path, runs, peer_flags)
+
+
+def run_figure(figure: Figure, cache: Path) -> dict[str, Any]:
     """Runs `experiments.pendulum` in a process of its own and returns what it cost.
 
     Args:
+      figure: how.
       cache: folder of compiled programs; new and empty for a cold start.
-      seeds: agents of each condition.
-      assignments: settings, as `--set` takes them.
-      environment: variables of the process, beside the cache.
 
     Raises:
       ChildFailed: it ended with an error.
     """
     with tempfile.TemporaryDirectory(prefix="rlhf_jax_run_") as folder:
-        command = [sys.executable, "-m", "experiments.pendulum", "--seeds", str(seeds), "--out", folder]
-        for assignment in assignments:
+        command = [sys.executable, "-m", "experiments.pendulum", "--seeds", str(figure.seeds), "--out", folder]
+        for assignment in figure.assignments:
             command += ["--set", assignment]
-        child = run_child(command, environment | {"JAX_COMPILATION_CACHE_DIR": str(cache)})
+        child = run_child(command, figure.environment | {"JAX_COMPILATION_CACHE_DIR": str(cache)})
         summary = json.loads((Path(folder) / "summary.json").read_text())
-    agents = CONDITIONS * seeds
     return {
         "wall_seconds": child.wall,
         "processor_seconds": child.processor,
-        "wall_seconds_per_agent": child.wall / agents,
-        "processor_seconds_per_agent": child.processor / agents,
+        "wall_seconds_per_agent": child.wall / figure.agents,
+        "processor_seconds_per_agent": child.processor / figure.agents,
         "compile_seconds": summary["wall_seconds"]["compile"],
         "phases": summary["wall_seconds"],
         "cores_busy": child.processor / child.wall,
@@ -104,46 +155,26 @@ def figure(cache: Path, seeds: int, assignments: Sequence[str], environment: dic
     }
 
 
-def cold_and_warm(seeds: int, assignments: Sequence[str], environment: dict[str, str]) -> dict[str, Any]:
+def cold_and_warm(figure: Figure) -> dict[str, Any]:
     """Runs the figure twice with one new cache: the first run compiles everything, the second finds it compiled."""
     with tempfile.TemporaryDirectory(prefix="rlhf_jax_cache_") as cache:
-        say(f"figure, cold: {CONDITIONS} conditions × {seeds} seeds, a new compilation cache")
-        cold = figure(Path(cache), seeds, assignments, environment)
+        say(f"figure, cold: {CONDITIONS} conditions × {figure.seeds} seeds, a new compilation cache")
+        cold = run_figure(figure, Path(cache))
         say("figure, warm: the same again with the cache that it left")
-        warm = figure(Path(cache), seeds, assignments, environment)
-    return {
-        "agents": CONDITIONS * seeds,
-        "cold": cold,
-        "warm": warm,
-        "compile_cold_over_warm": cold["compile_seconds"] / warm["compile_seconds"],
-        "wall_cold_over_warm": cold["wall_seconds"] / warm["wall_seconds"],
-    }
+        warm = run_figure(figure, Path(cache))
+    ratios = {f"{key}_cold_over_warm": cold[f"{key}_seconds"] / warm[f"{key}_seconds"] for key in _PHASES}
+    return {"agents": figure.agents, "cold": cold, "warm": warm, **ratios}
 
 
-def has_imitation(python: str) -> bool:
-    """Returns whether this Python can be started and finds the peer's library."""
-    code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('imitation') is None)"
-    try:
-        return subprocess.run([python, "-c", code], capture_output=True).returncode == 0
-    except OSError:
-        return False
-
-
-def _pairs(
-    python: str,
-    runs: int,
-    seeds: int,
-    assignments: Sequence[str],
-    peer_flags: Sequence[str],
-    environment: dict[str, str],
-) -> Iterator[dict[str, Any]]:
-    script = str(_ROOT / "experiments" / "benchmark_peer.py")
-    for i in range(runs):
+def _pairs(peer: Peer, figure: Figure) -> Iterator[dict[str, Any]]:
+    """Yields runs of ours and of the peer, in turn."""
+    for i in range(peer.runs):
         with tempfile.TemporaryDirectory(prefix="rlhf_jax_cache_") as cache:
-            say(f"against the peer, {i + 1} of {runs}: ours, cold")
-            ours = figure(Path(cache), seeds, assignments, environment)
-        say(f"against the peer, {i + 1} of {runs}: the peer, seed {i}")
-        child = run_child([python, script, "--seed", str(i), *peer_flags], environment)
+            say(f"against the peer, {i + 1} of {peer.runs}: ours, cold")
+            ours = run_figure(figure, Path(cache))
+        say(f"against the peer, {i + 1} of {peer.runs}: the peer, seed {i}")
+        script = str(_ROOT / "experiments" / "benchmark_peer.py")
+        child = run_child([peer.python, script, "--seed", str(i), *peer.flags], figure.environment)
         theirs = json.loads(child.stdout.splitlines()[-1])
         yield {
             "ours": ours,
@@ -152,37 +183,22 @@ def _pairs(
         }
 
 
-def against_peer(
-    python: str,
-    runs: int,
-    seeds: int,
-    assignments: Sequence[str],
-    peer_flags: Sequence[str],
-    environment: dict[str, str],
-) -> dict[str, Any]:
+def against_peer(peer: Peer, figure: Figure) -> dict[str, Any]:
     """Runs the figure, cold, and one agent of the peer in turn, and compares what an agent costs.
 
     Ours is the whole process, start, compiling, evaluation and drawing included, shared by its agents; the peer's ends
     with its training. So the ratio errs in the peer's favour.
 
-    Args:
-      python: of the peer's environment.
-      runs: how often.
-      seeds: agents of each of our conditions.
-      assignments: our settings, as `--set` takes them.
-      peer_flags: further flags of `benchmark_peer.py`.
-      environment: variables of the processes.
-
     Raises:
       ChildFailed: one of them ended with an error.
     """
-    pairs = list(_pairs(python, runs, seeds, assignments, peer_flags, environment))
+    runs = list(_pairs(peer, figure))
     return {
-        "runs": pairs,
-        "agents": CONDITIONS * seeds,
-        "ours_processor_seconds_per_agent": spread([pair["ours"]["processor_seconds_per_agent"] for pair in pairs]),
-        "peer_processor_seconds_per_agent": spread([pair["peer"]["cpu_seconds"] for pair in pairs]),
-        "processor_ratio": spread([pair["processor_ratio"] for pair in pairs]),
-        "ours_return": spread([pair["ours"]["returns"][PEER_CONDITION] for pair in pairs]),
-        "peer_return": spread([pair["peer"]["return_mean"] for pair in pairs]),
+        "runs": runs,
+        "agents": figure.agents,
+        "ours_processor_seconds_per_agent": spread([run["ours"]["processor_seconds_per_agent"] for run in runs]),
+        "peer_processor_seconds_per_agent": spread([run["peer"]["cpu_seconds"] for run in runs]),
+        "processor_ratio": spread([run["processor_ratio"] for run in runs]),
+        "ours_return": spread([run["ours"]["returns"][f"labels_{LABELS}"] for run in runs]),
+        "peer_return": spread([run["peer"]["return_mean"] for run in runs]),
     }

@@ -1,14 +1,16 @@
-"""The compiled program, timed from inside: its steady state, how it scales over agents, and its share of the matmul peak."""
+"""The compiled program, timed from inside: steady state, scaling over agents, share of the matmul peak."""
 
-import itertools
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from statistics import median
 from typing import Any, NamedTuple
 
 import jax
 
-from experiments.benchmark_process import median, spread
+from experiments.benchmark_process import spread
 from rlhf_jax import normalisation, parallel, ppo, reward_ensemble, rollout, training
 from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment
@@ -62,42 +64,53 @@ def typical(samples: Sequence[Seconds]) -> Seconds:
 
 
 def iterations_per_call(config: Config) -> int:
-    """Returns how many iterations a timed call does, so that it ends within the run though it starts past the warm-up."""
+    """Returns how many iterations a timed call does, so that it starts past the warm-up and ends within the run."""
     warmup = config.labels.warmup
     fits = [n for n in range(1, ITERATIONS_PER_CALL + 1) if (math.ceil(warmup / n) + 1) * n <= config.iterations]
     return max(fits)
 
 
+@dataclasses.dataclass(frozen=True)
 class Agents:
-    """A agents past their warm-up, so that PPO runs and the buffer holds labels, and the program that takes them on.
+    """A agents past their warm-up, so that PPO runs and the buffer holds labels.
 
-    Attributes:
-      num: A.
-      states: `[A, ...]` theirs.
+    program: takes them on.
+    states: `[A, ...]` where they stand.
+    lanes: `[A]` their settings.
     """
 
-    def __init__(self, config: Config, num: int, *, env: Environment, program: Callable | None = None) -> None:
-        """Compiles the program, or takes another's whose settings differ in numbers only, and goes past the warm-up."""
-        self.num = num
-        self._lanes = parallel.lanes([config] * num)
-        iterations = iterations_per_call(config)
-        self.program = program or parallel.over_agents(
-            lambda state, config: training.advance(state, iterations, env=env, config=config), num
-        )
-        init = parallel.over_agents(lambda key, config: training.init(key, env=env, config=config), num)
-        self.states = init(parallel.agent_keys(range(num)), self._lanes)
-        for _ in range(math.ceil(config.labels.warmup / iterations)):
-            self.states, _ = self.program(self.states, self._lanes)
-        jax.block_until_ready(self.states)
+    program: "Program"
+    states: training.TrainState
+    lanes: Config
+
+    @property
+    def num(self) -> int:
+        """How many there are, A."""
+        return self.program.num
 
     def __call__(self) -> Any:
         """Does the next iterations of all agents, the same at every call."""
-        return self.program(self.states, self._lanes)
+        return self.program.advance(self.states, self.lanes)
 
-    def with_program(self, function: Callable) -> Callable[[], Any]:
-        """Returns a call of another function of a state and its settings, for all agents."""
-        program = parallel.over_agents(function, self.num)
-        return lambda: program(self.states, self._lanes)
+
+class Program:
+    """What takes so many agents on, several iterations in a call; compiled once for all settings that are numbers."""
+
+    def __init__(self, config: Config, num: int, *, env: Environment) -> None:
+        self.config, self.num, self.env = config, num, env
+        self.iterations = iterations_per_call(config)
+        self._init = parallel.over_agents(lambda key, config: training.init(key, env=env, config=config), num)
+        self.advance = parallel.over_agents(
+            lambda state, config: training.advance(state, self.iterations, env=env, config=config), num
+        )
+
+    def agents(self, config: Config) -> Agents:
+        """Returns agents with these settings, past their warm-up."""
+        lanes = parallel.lanes([config] * self.num)
+        states = self._init(parallel.agent_keys(range(self.num)), lanes)
+        for _ in range(math.ceil(config.labels.warmup / self.iterations)):
+            states, _ = self.advance(states, lanes)
+        return Agents(self, jax.block_until_ready(states), lanes)
 
 
 def plain_ppo(
@@ -123,61 +136,61 @@ def plain_ppo(
     return agent, returns
 
 
-def steady_state(
-    with_preferences: Agents, true_reward: Agents, *, env: Environment, config: Config, repeats: int
-) -> dict:
+def steady_state(preferences: Agents, true_reward: Agents, repeats: int) -> dict[str, Any]:
     """Returns speed past the warm-up, and what preferences cost over the same PPO on the true reward.
 
     Agents on the true reward run the same program, in which they skip the fit but still choose pairs to ask about and
-    predict rewards. Plain PPO is a program without any of that: against it the overhead is the whole of it. On a GPU the
-    lanes of a program cannot skip anything, so that only plain PPO tells anything there.
+    predict rewards. Plain PPO is a program without any of that: against it the overhead is the whole of it. On a GPU
+    the lanes of a program cannot skip anything, so that only plain PPO tells anything there.
     """
-    iterations = iterations_per_call(config)
-    plain = true_reward.with_program(lambda state, config: plain_ppo(state, config, iterations, env=env))
-    calls = {"preferences": with_preferences, "true_reward": true_reward, "plain_ppo": plain}
-    samples = in_turn(calls, repeats)
-    agent_iterations = with_preferences.num * iterations
-    steps = config.num_envs * config.rollout_length
+    program = preferences.program
+    plain = parallel.over_agents(
+        lambda state, config: plain_ppo(state, config, program.iterations, env=program.env), program.num
+    )
+    samples = in_turn(
+        {
+            "preferences": preferences,
+            "true_reward": true_reward,
+            "plain_ppo": lambda: plain(true_reward.states, true_reward.lanes),
+        },
+        repeats,
+    )
     out: dict[str, Any] = {
-        "agents": with_preferences.num,
-        "iterations_per_call": iterations,
-        "from_iteration": int(with_preferences.states.iteration[0]),
-        "labels": float(with_preferences.states.preferences.added.mean()),
+        "agents": program.num,
+        "iterations_per_call": program.iterations,
+        "from_iteration": int(preferences.states.iteration[0]),
+        "labels": float(preferences.states.preferences.added.mean()),
         "overhead_clock": "processor" if jax.default_backend() == "cpu" else "wall",
     }
-    for name in calls:
-        seconds = typical(samples[name])
-        out[name] = {
-            "env_steps_per_second": agent_iterations * steps / seconds.wall,
-            "env_steps_per_processor_second": agent_iterations * steps / seconds.processor,
-            "wall_seconds_per_agent_iteration": seconds.wall / agent_iterations,
-            "processor_seconds_per_agent_iteration": seconds.processor / agent_iterations,
-            "wall_seconds_per_agent": seconds.wall / agent_iterations * config.iterations,
-            "processor_seconds_per_agent": seconds.processor / agent_iterations * config.iterations,
-            "cores_busy": seconds.processor / seconds.wall,
-        }
+    out |= {name: _speed(typical(timings), program) for name, timings in samples.items()}
     for name in ("true_reward", "plain_ppo"):
-        ratios = [cost(a) / cost(b) for a, b in zip(samples["preferences"], samples[name], strict=True)]
-        out[f"preference_overhead_over_{name}"] = spread(ratios)
+        pairs = zip(samples["preferences"], samples[name], strict=True)
+        out[f"preference_overhead_over_{name}"] = spread([cost(a) / cost(b) for a, b in pairs])
     return out
 
 
-def scaling(crowds: Sequence[Agents], *, config: Config, repeats: int) -> dict[str, Any]:
-    """Returns seconds of an iteration of ever more agents, and the ratio per doubling: 2 if none is cheaper for company."""
+def _speed(seconds: Seconds, program: Program) -> dict[str, float]:
+    """Returns the speed of a call of the program that took so long; an agent's is that of a whole training of it."""
+    num, iterations, config = program.num, program.iterations, program.config
+    steps = num * iterations * config.num_envs * config.rollout_length
+    out = {
+        "env_steps_per_second": steps / seconds.wall,
+        "env_steps_per_processor_second": steps / seconds.processor,
+        "cores_busy": seconds.processor / seconds.wall,
+    }
+    for clock, spent in seconds._asdict().items():
+        out[f"{clock}_seconds_per_iteration"] = spent / iterations
+        out[f"{clock}_seconds_per_agent_iteration"] = spent / iterations / num
+        out[f"{clock}_seconds_per_agent"] = spent / iterations / num * config.iterations
+    return out
+
+
+def scaling(crowds: Sequence[Agents], repeats: int) -> dict[str, Any]:
+    """Returns the speed of ever more agents, and the ratio per doubling: 2 if company makes none cheaper."""
     samples = in_turn({str(crowd.num): crowd for crowd in crowds}, repeats)
-    iterations = iterations_per_call(config)
-    rows, doublings = [], []
-    for crowd in crowds:
-        seconds = typical(samples[str(crowd.num)])
-        rows.append(
-            {
-                "agents": crowd.num,
-                "wall_seconds_per_iteration": seconds.wall / iterations,
-                "processor_seconds_per_iteration": seconds.processor / iterations,
-                "cores_busy": seconds.processor / seconds.wall,
-            }
-        )
-    for few, many in itertools.pairwise(crowds):
+    sizes = [{"agents": crowd.num, **_speed(typical(samples[str(crowd.num)]), crowd.program)} for crowd in crowds]
+    doublings = []
+    for few, many in pairwise(crowds):
         pairs = list(zip(samples[str(few.num)], samples[str(many.num)], strict=True))
         power = 1.0 / math.log2(many.num / few.num)
         doublings.append(
@@ -188,12 +201,12 @@ def scaling(crowds: Sequence[Agents], *, config: Config, repeats: int) -> dict[s
                 "processor": spread([(b.processor / a.processor) ** power for a, b in pairs]),
             }
         )
-    return {"sizes": rows, "ratio_per_doubling": doublings}
+    return {"sizes": sizes, "ratio_per_doubling": doublings}
 
 
 def forward_flops(widths: Sequence[int]) -> int:
     """Returns the floating-point operations of the matmuls of an MLP for one sample: `2 Σ inᵢ outᵢ`."""
-    return 2 * sum(a * b for a, b in itertools.pairwise(widths))
+    return 2 * sum(a * b for a, b in pairwise(widths))
 
 
 class Loop(NamedTuple):
@@ -223,7 +236,7 @@ def ppo_loop(env: Environment, config: Config) -> Loop:
 
 
 def fit_loop(env: Environment, config: Config) -> Loop:
-    """Returns the gradient steps of `reward_ensemble.fit`; its members count as steps, since each has its own weights."""
+    """Returns the gradient steps of `reward_ensemble.fit`; each member has steps of its own."""
     inputs = math.prod(env.observation_shape) + env.action_size
     batch = config.reward.batch_size * 2 * config.queries.segment_length
     return Loop(batch, ((inputs, *config.reward.hidden, 1),), config.reward.fit_steps * config.reward.members)
@@ -247,14 +260,15 @@ def bare_matmuls(loop: Loop) -> Callable[[], Any]:
     def matrix(rows: int, columns: int) -> jax.Array:
         return jax.random.normal(jax.random.key(rows), (rows, columns)) / math.sqrt(rows)
 
-    networks = [[matrix(*shape) for shape in itertools.pairwise(w)] for w in loop.networks]
+    networks = [[matrix(*shape) for shape in pairwise(w)] for w in loop.networks]
     inputs = [matrix(loop.batch, widths[0]) for widths in loop.networks]
     run = jax.jit(lambda n, x: jax.lax.fori_loop(0, loop.steps, lambda _, n: step(n, x), n))
     return lambda: run(networks, inputs)
 
 
-def hot_loops(agents: Agents, *, env: Environment, config: Config) -> dict[str, Callable[[], Any]]:
+def hot_loops(agents: Agents) -> dict[str, Callable[[], Any]]:
     """Returns calls of `ppo.update` and `reward_ensemble.fit` of the first agent, on one device."""
+    env, config = agents.program.env, agents.program.config
     state = jax.tree.map(lambda x: jax.device_put(x[0], jax.devices()[0]), agents.states)
     _, steps, _, _ = jax.jit(lambda state: training.propose(state, env=env, config=config))(state)
     key = jax.random.key(0)
@@ -266,33 +280,33 @@ def hot_loops(agents: Agents, *, env: Environment, config: Config) -> dict[str, 
     }
 
 
-def matmul_share(
-    agents: Agents, *, env: Environment, config: Config, square: int, repeats: int, sample_seconds: float
-) -> dict[str, Any]:
-    """Returns how fast the hot loops do their matmuls, and how fast the machine does them when it has nothing else to do.
+def matmul_share(agents: Agents, square: int, repeats: int, sample_seconds: float) -> dict[str, Any]:
+    """Returns how fast the hot loops do their matmuls, and how fast the machine does those when it does nothing else.
 
-    Work that is no gradient sample, such as sampling, advantages and Adam, takes time and counts as no operations. Both
-    sides run on one device, which on a CPU is one core.
+    Work that is no gradient sample, such as advantages, normalisation and Adam, takes time and counts as no operations.
+    Both sides run on one device, which on a CPU is one core.
+
+    Args:
+      agents: whose hot loops to time.
+      square: rows of a large matrix, whose square is timed to see what the device can do at best.
+      repeats: timings of each.
+      sample_seconds: how long one of them should last.
     """
+    env, config = agents.program.env, agents.program.config
     large = jax.random.normal(jax.random.key(0), (square, square))
     product = jax.jit(lambda x: x @ x)
-    samples = in_turn({"square": lambda: product(large)}, repeats, sample_seconds)["square"]
-    seconds = typical(samples)
-    out: dict[str, Any] = {
-        "square": {
-            "rows": square,
-            "gflops": 2e-9 * square**3 / cost(seconds),
-            "cores_busy": seconds.processor / seconds.wall,
-        }
-    }
+    seconds = typical(in_turn({"square": lambda: product(large)}, repeats, sample_seconds)["square"])
+    gflops = 2e-9 * square**3 / cost(seconds)
+    out: dict[str, Any] = {"square": {"rows": square, "gflops": gflops, "cores_busy": seconds.processor / seconds.wall}}
     loops = {"ppo": ppo_loop(env, config), "reward_fit": fit_loop(env, config)}
-    for name, call in hot_loops(agents, env=env, config=config).items():
+    for name, ours in hot_loops(agents).items():
         loop = loops[name]
-        samples = in_turn({"bare": bare_matmuls(loop), "ours": call}, repeats, sample_seconds)
+        samples = in_turn({"bare": bare_matmuls(loop), "ours": ours}, repeats, sample_seconds)
+        pairs = zip(samples["bare"], samples["ours"], strict=True)
         out[name] = {
             "flops": loop.flops,
             "matmul_gflops": 1e-9 * loop.flops / cost(typical(samples["bare"])),
             "achieved_gflops": 1e-9 * loop.flops / cost(typical(samples["ours"])),
-            "share": spread([cost(a) / cost(b) for a, b in zip(samples["bare"], samples["ours"], strict=True)]),
+            "share": spread([cost(bare) / cost(ours) for bare, ours in pairs]),
         }
     return out

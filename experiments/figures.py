@@ -4,7 +4,7 @@ import itertools
 import os
 import textwrap
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes

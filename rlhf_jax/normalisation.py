@@ -49,7 +49,9 @@ def update(moments: Moments, batch: jax.Array) -> Moments:
     axes = tuple(range(batch.ndim - moments.mean.ndim))
     batch = batch.astype(jnp.float32)
     batch_count = batch.size / moments.mean.size
-    batch_mean = batch.mean(axes)
+    # Deviations from one of the samples, so that the mean of equal samples is exact and they do not seem to vary.
+    first = batch[(0,) * len(axes)]
+    batch_mean = first + (batch - jnp.expand_dims(first, axes)).mean(axes)
     batch_m2 = jnp.square(batch - jnp.expand_dims(batch_mean, axes)).sum(axes)
 
     count = moments.count + batch_count
@@ -63,4 +65,6 @@ def update(moments: Moments, batch: jax.Array) -> Moments:
 
 def normalise(moments: Moments, values: jax.Array, limit: float = 10.0) -> jax.Array:
     """Returns `values` with zero mean and unit standard deviation, clipped to ±`limit`."""
-    return jnp.clip((values - moments.mean) / moments.std, -limit, limit)
+    axes = tuple(range(values.ndim - moments.mean.ndim))
+    mean, std = jnp.expand_dims(moments.mean, axes), jnp.expand_dims(moments.std, axes)
+    return jnp.clip((values - mean) / std, -limit, limit)

@@ -215,8 +215,8 @@ def _shuffle(key: jax.Array, num_steps: int, num_envs: int) -> jax.Array:
     key_order, key_shift = jax.random.split(key)
     order = jnp.argsort(jax.random.uniform(key_order, (num_steps,)))
     shift = jax.random.randint(key_shift, (num_envs,), 0, num_steps)
-    time = order[(jnp.arange(num_steps)[:, None] + shift) % num_steps]
-    return time * num_envs + jnp.arange(num_envs)
+    time = order[(jnp.arange(num_steps)[:, None] + shift[None]) % num_steps]
+    return time * num_envs + jnp.arange(num_envs)[None]
 
 
 def _loss(

@@ -76,7 +76,7 @@ def add(key: jax.Array, preferences: Preferences, queries: Queries, answers: Ans
     # Rows of pairs without an answer lie beyond the end, where scatters are dropped.
     row = jnp.where(given, (preferences.added + rank) % capacity, capacity)
     uniform = jax.random.uniform(key, (members, given.shape[0]))
-    multiplicity = (uniform[..., None] > jnp.asarray(_POISSON_CDF)).sum(-1)
+    multiplicity = (uniform[..., None] > jnp.asarray(_POISSON_CDF)[None, None]).sum(-1)
     return Preferences(
         observation=preferences.observation.at[row].set(queries.observation, mode="drop"),
         action=preferences.action.at[row].set(queries.action, mode="drop"),

@@ -149,6 +149,26 @@ def adapted_l2(l2: jax.Array, ratio: jax.Array, *, config: RewardConfig) -> jax.
     return jnp.clip(l2 * factor, 1e-7, 1.0)
 
 
+def _judge(
+    returns: jax.Array, label: jax.Array, multiplicity: jax.Array, filled: jax.Array, config: RewardConfig
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns the mean loss in the bags and outside them, and the accuracy outside them, where ties have no say.
+
+    Means, not sums: the two sets differ in size.
+    """
+    label = jnp.broadcast_to(label, returns.shape[:-1])
+    loss = bradley_terry.cross_entropy(returns, label, config.error_rate)
+    in_bag = multiplicity * filled[None]
+    out_of_bag = (multiplicity == 0) & filled[None]
+    decided = out_of_bag & (label != 0.5)
+    correct = (bradley_terry.preference_logit(returns) > 0) == (label > 0.5)
+    return (
+        (loss * in_bag).sum() / in_bag.sum(),
+        (loss * out_of_bag).sum() / out_of_bag.sum(),
+        (correct * decided).sum() / decided.sum(),
+    )
+
+
 def fit(
     key: jax.Array,
     ensemble: RewardEnsemble,
@@ -178,15 +198,9 @@ def fit(
 
     rows = sampling.draw(key_reference, data.filled, (config.reference_size,))
     rewards = member_rewards(ensemble, data.observation[rows], data.action[rows], env=env, config=config)
-    returns, label = rewards.sum(-1), data.label[rows]
-    loss = bradley_terry.cross_entropy(returns, jnp.broadcast_to(label, returns.shape[:-1]), config.error_rate)
-    in_bag = data.multiplicity[:, rows] * data.filled[rows]
-    out_of_bag = (data.multiplicity[:, rows] == 0) & data.filled[rows]
-    train_loss = (loss * in_bag).sum() / in_bag.sum()
-    validation_loss = (loss * out_of_bag).sum() / out_of_bag.sum()
-    correct = (bradley_terry.preference_logit(returns) > 0) == (label > 0.5)
-    accuracy = (correct * out_of_bag).sum() / out_of_bag.sum()
-
+    train_loss, validation_loss, accuracy = _judge(
+        rewards.sum(-1), data.label[rows], data.multiplicity[:, rows], data.filled[rows], config
+    )
     std = rewards.std((1, 2, 3))
     ensemble = dataclasses.replace(
         ensemble,

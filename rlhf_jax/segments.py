@@ -68,5 +68,5 @@ def cut(values: jax.Array, windows: Windows, length: int) -> jax.Array:
     Returns:
       `[*windows, L, ...]`.
     """
-    steps = windows.start[..., None] + jnp.arange(length)
+    steps = windows.start[..., None] + jnp.arange(length).reshape((1,) * windows.start.ndim + (-1,))
     return values[steps, windows.env[..., None]]

@@ -117,6 +117,8 @@ def _problems(config: Config, env: Environment) -> Iterator[str]:
     for path in [*shares.split(), "teacher.error_rate", "reward.error_rate"]:
         if not 0 <= flat[path] <= 1:
             yield f"{path} = {flat[path]}; it must be between 0 and 1"
+    if flat["ppo.discount"] == 1:
+        yield "ppo.discount = 1; it must be below 1, because rewards are scaled by 1 − discount"
     for path in ["ppo.value_coefficient", "ppo.entropy_coefficient", "reward.l2"]:
         if not flat[path] >= 0:
             yield f"{path} = {flat[path]}; it must not be negative"

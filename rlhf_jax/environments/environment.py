@@ -7,6 +7,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 @flax.struct.dataclass
@@ -98,7 +99,7 @@ class Environment:
         if not self.continuous:
             return action
         space = self.base.action_space(self.params)
-        low, high = jnp.asarray(space.low), jnp.asarray(space.high)
+        low, high = (jnp.broadcast_to(jnp.asarray(bound), action.shape) for bound in (space.low, space.high))
         return low + 0.5 * (jnp.clip(action, -1.0, 1.0) + 1.0) * (high - low)
 
 
@@ -125,6 +126,8 @@ def wrap(base: Any, params: Any = None, *, name: str | None = None) -> Environme
     kind = type(space).__name__
     if kind not in ("Box", "Discrete"):
         raise ValueError(f"{name} has a {kind} action space; Box and Discrete are supported")
+    if kind == "Box" and not np.isfinite([space.low, space.high]).all():
+        raise ValueError(f"{name} has an action space from {space.low} to {space.high}; its bounds must be finite")
     return Environment(
         name=name,
         base=base,
