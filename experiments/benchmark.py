@@ -69,9 +69,9 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def ranged(values: dict[str, float], digits: int = 2) -> str:
-    """Returns the median with the least and the largest, such as `1.52 (1.47–1.60)`."""
+    """Returns the median with the least and the largest, such as `1.52 [1.47, 1.60]`, or alone if they are the same."""
     low, middle, high = (f"{values[key]:.{digits}f}" for key in ("min", "median", "max"))
-    return f"{middle} ({low}–{high})"
+    return middle if low == high else f"{middle} [{low}, {high}]"
 
 
 def figure_table(figure: dict[str, Any]) -> list[str]:
@@ -143,7 +143,7 @@ def peer_table(peer: dict[str, Any]) -> list[str]:
 
 
 def table(record: dict[str, Any]) -> str:
-    """Returns what was measured as text; a figure in brackets is the range over repeats."""
+    """Returns what was measured as text; in brackets is the range over repeats."""
     parts = {
         "figure": figure_table,
         "peer": peer_table,

@@ -130,9 +130,8 @@ def plain_ppo(
         agent, _ = ppo.update(key_ppo, agent, steps, rewards, 0.0, env=env, config=config.ppo)
         return (environments, agent.replace(observation=observation)), metrics["return"]
 
-    (_, agent), returns = jax.lax.scan(
-        step, (state.environments, state.agent), jax.random.split(state.key, num_iterations)
-    )
+    keys = jax.random.split(state.key, num_iterations)
+    (_, agent), returns = jax.lax.scan(step, (state.environments, state.agent), keys)
     return agent, returns
 
 
@@ -147,14 +146,9 @@ def steady_state(preferences: Agents, true_reward: Agents, repeats: int) -> dict
     plain = parallel.over_agents(
         lambda state, config: plain_ppo(state, config, program.iterations, env=program.env), program.num
     )
-    samples = in_turn(
-        {
-            "preferences": preferences,
-            "true_reward": true_reward,
-            "plain_ppo": lambda: plain(true_reward.states, true_reward.lanes),
-        },
-        repeats,
-    )
+    on_plain_ppo = lambda: plain(true_reward.states, true_reward.lanes)  # noqa: E731
+    calls = {"preferences": preferences, "true_reward": true_reward, "plain_ppo": on_plain_ppo}
+    samples = in_turn(calls, repeats)
     out: dict[str, Any] = {
         "agents": program.num,
         "iterations_per_call": program.iterations,
@@ -193,14 +187,8 @@ def scaling(crowds: Sequence[Agents], repeats: int) -> dict[str, Any]:
     for few, many in pairwise(crowds):
         pairs = list(zip(samples[str(few.num)], samples[str(many.num)], strict=True))
         power = 1.0 / math.log2(many.num / few.num)
-        doublings.append(
-            {
-                "from": few.num,
-                "to": many.num,
-                "wall": spread([(b.wall / a.wall) ** power for a, b in pairs]),
-                "processor": spread([(b.processor / a.processor) ** power for a, b in pairs]),
-            }
-        )
+        ratios = {k: spread([(getattr(b, k) / getattr(a, k)) ** power for a, b in pairs]) for k in Seconds._fields}
+        doublings.append({"from": few.num, "to": many.num, **ratios})
     return {"sizes": sizes, "ratio_per_doubling": doublings}
 
 

@@ -90,9 +90,9 @@ def draw(run: run_folder.RunFolder, result: study.Result) -> list[Path]:
         result.env_steps,
         {name: metrics["return"] for name, metrics in result.metrics.items()},
         optimum=OPTIMUM,
-        title=f"Pendulum-v1: true return, interquartile mean of {len(run.seeds)} seeds, 95 % interval",
+        title="Pendulum-v1 from preferences",
         xlabel="environment steps",
-        ylabel="true return of an episode",
+        ylabel=f"true return of an episode\ninterquartile mean of {len(run.seeds)} seeds, 95 % interval",
     )
     files = [figure]
     for name in ("true_reward", list(run.conditions)[-1]):

@@ -97,11 +97,11 @@ def run_study(run: RunFolder, env: Environment, clock: Clock) -> Result:
 
 
 def evaluate(state: training.TrainState, *, env: Environment, config: Config) -> dict[str, jax.Array]:
-    """Plays the deterministic policy from the fixed starts, and judges the learnt reward on fresh episodes."""
+    """Plays the deterministic policy from the fixed starts, and judges the learnt reward on these episodes."""
     policy = ppo.deterministic_policy(state.agent, env=env, config=config.ppo)
     key_starts, key_judge = jax.random.key(EVALUATION_KEY), jax.random.key(EVALUATION_KEY + 1)
     returns, steps = rollout.evaluate(key_starts, policy, env=env, num_episodes=EVALUATION_STARTS)
-    judged = diagnostics.judge_reward(key_judge, state.agent, state.ensemble, env=env, config=config)
+    judged = diagnostics.judge_reward(key_judge, state.ensemble, steps, env=env, config=config)
     clips = {"observation": steps.observation[:, :CLIPS], "action": steps.action[:, :CLIPS]}
     return {"return": returns.mean(), **clips, **judged}
 

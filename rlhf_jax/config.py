@@ -57,7 +57,7 @@ class QueryConfig:
     selection: "disagreement" asks where the ensemble disagrees most, "uniform" anywhere.
     """
 
-    segment_length: int = _static(50)
+    segment_length: int = _static(30)
     candidates: int = _static(10)
     selection: str = _static("disagreement")
 
@@ -114,10 +114,10 @@ class RewardConfig:
 
     members: int = _static(3)
     hidden: tuple[int, ...] = _static((32, 32))
-    fit_steps: int = _static(8)
+    fit_steps: int = _static(6)
     batch_size: int = _static(16)
     reference_size: int = _static(64)
-    learning_rate: float = 3e-3
+    learning_rate: float = 4e-3
     error_rate: float = 0.1
     l2: float = 1e-4
     l2_adaptation: float = 1.1

@@ -74,6 +74,18 @@ def concatenated(parts):
     return jax.tree.map(lambda *x: np.concatenate([np.atleast_1d(part) for part in x]), *parts)
 
 
+def without_offset(agents, metrics):
+    """All but the offset of the learnt reward.
+
+    It cancels in every comparison of two segments, so that its gradient is nothing but rounding, which Adam scales up.
+    """
+    params = jax.tree.map(np.copy, agents.ensemble.params)
+    output = params["params"][f"Dense_{len(CONFIG.reward.hidden)}"]
+    offset, output["bias"] = output["bias"][..., 0], np.zeros(())
+    ensemble = agents.ensemble.replace(params=params, optimiser=None, mean=agents.ensemble.mean - offset)
+    return agents.replace(ensemble=ensemble), metrics
+
+
 @pytest.fixture(scope="module")
 def configs():
     """Settings of the lanes, `[4]` each."""
@@ -136,11 +148,11 @@ def halves():
 
 
 @pytest.fixture(scope="module")
-def driven(halves, in_chunks, configs):
+def driven(halves, configs, keys):
     """Lane 2 driven from the host: the state after each iteration, and all metrics."""
     propose, absorb = halves
     config = lane(configs, 2)
-    state = lane(in_chunks[0], 2)
+    state = jax.jit(fresh)(keys[2], config)
     history, metrics = [state], []
     for i in range(CONFIG.iterations):
         state, steps, asked, acting = propose(state, config)
@@ -174,10 +186,11 @@ def test_host_driven_loop_equals_one_scan_bit_for_bit(driven, whole):
 
 def test_agents_abreast_agree_with_each_agent_alone(in_chunks, configs):
     # Not bit for bit: a batched matrix product adds in another order, and training amplifies the difference. After two
-    # iterations, one of them with gradient steps on policy and reward, it is still rounding.
+    # iterations, in one of which the policy learnt too, it is still rounding.
     states, in_turn, _ = in_chunks
     abreast = jax.jit(jax.vmap(advance))(states, configs)
-    chex.assert_trees_all_close(plain(abreast), plain(in_turn), rtol=1e-4, atol=1e-5)
+    actual, expected = (without_offset(*plain(lanes)) for lanes in (abreast, in_turn))
+    chex.assert_trees_all_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_host_driven_loop_compiles_each_half_once(halves, driven):
