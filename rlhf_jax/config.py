@@ -37,7 +37,7 @@ class PPOConfig:
     hidden: tuple[int, ...] = _static((32, 32))
     clip_value: bool = _static(False)
     initial_std: float = 1.65
-    learning_rate: float = 5e-3
+    learning_rate: float = 4e-3
     learning_rate_decay: float = 1.0
     discount: float = 0.98
     trace_decay: float = 0.95

@@ -151,7 +151,7 @@ printf '{line}\\n' "$3" "$((100 + $3 * 20))"
     assert result["processor_ratio"] == {"min": 40.0, "median": 44.0, "max": 48.0}
     assert result["ours_return"]["median"] == -145.0 and result["peer_return"]["median"] == -150.0
     assert "\n".join(benchmark.peer_table(result)) == (
-        "against imitation 1.0.1      processor s per agent  return\n"
+        "against imitation 1.0.1       processor s per agent  return\n"
         "  ours, cold, shared by 32                     2.50  -145.0\n"
         "  imitation                 110.00 [100.00, 120.00]  -150.0\n"
         "  peer ÷ ours                     44.0 [40.0, 48.0]"

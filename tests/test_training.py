@@ -209,7 +209,8 @@ def test_absorb_does_not_depend_on_the_true_reward(halves, before_absorb, config
     # `true_reward` is the scale of the true reward, which only agents on the true reward use; `correlation` compares with it.
     assert_same(blind.replace(true_reward=expected.true_reward), expected)
     assert np.isnan(metrics["correlation"]) and not np.isnan(expected_metrics["correlation"])
-    assert_same(metrics | {"correlation": 0.0}, expected_metrics | {"correlation": 0.0})
+    del metrics["correlation"], expected_metrics["correlation"]
+    assert_same(metrics, expected_metrics)
     # Ditto in the warm-up, where the scale of the true reward is measured.
     early = state.replace(iteration=jnp.zeros_like(state.iteration))
     expected, _ = halves[1](early, steps, asked, said, config)
@@ -299,7 +300,7 @@ def test_lanes_differ_in_their_learning_rate_only(lanes):
     assert all(jax.tree.leaves(different))
 
 
-def test_iteration_is_the_scans_body(driven, whole):
+def test_metrics_have_a_point_for_each_iteration(driven, whole):
     assert int(whole[2][0].iteration) == CONFIG.iterations
     assert [int(state.iteration) for state in driven[0]] == list(range(CONFIG.iterations + 1))
     assert all(x.shape == (CONFIG.iterations,) for x in whole[2][1].values())
