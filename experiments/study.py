@@ -126,7 +126,7 @@ def _train(
     else:
         like = {"states": run_folder.abstract_states(run), "metrics": run_folder.abstract_metrics(run, done)}
         tree = checkpoint.restore(run.checkpoints, done, like)
-        states, metrics = tree["states"], jax.device_get(tree["metrics"])
+        states, metrics = parallel.place(tree["states"], run.num_agents), jax.device_get(tree["metrics"])
         say(f"going on from iteration {done} of {total}")
     with clock.phase(
         "train", f"training {total} iterations, {len(run.conditions)} conditions × {len(run.seeds)} seeds"

@@ -44,21 +44,22 @@ def restore(folder: Path, iteration: int, like: Any) -> Any:
       like: a pytree of arrays or of `jax.ShapeDtypeStruct`, of the structure, shapes and dtypes that are expected.
 
     Returns:
-      The pytree, bit for bit as it was saved.
+      The pytree, bit for bit as it was saved, on the first device; it may have been saved from others.
 
     Raises:
       ValueError: the checkpoint is damaged, or of another program.
     """
     import orbax.checkpoint as ocp
 
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
+    # Named, because orbax would otherwise ask for the devices that the checkpoint was saved from.
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
     try:
         with _manager(folder) as manager:
             tree = manager.restore(iteration, args=ocp.args.StandardRestore(shapes))
     except Exception as error:  # Orbax raises a dozen kinds, by what exactly is missing or damaged.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ValueError(f"checkpoint {iteration} in {folder} is damaged or of another program: {reason}") from error
-    found = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
-    if jax.tree.leaves(found) != jax.tree.leaves(shapes):
+    if any(found.shape != x.shape for found, x in zip(jax.tree.leaves(tree), jax.tree.leaves(shapes), strict=True)):
         raise ValueError(f"checkpoint {iteration} in {folder} is of another program: its arrays have other shapes")
     return tree

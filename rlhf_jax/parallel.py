@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rlhf_jax.config import Config
 
@@ -77,11 +77,20 @@ def over_agents(function: Callable, num_agents: int) -> jax.stages.Wrapped:
 
     else:
         mapped = jax.vmap(function)
-    mesh = Mesh(np.asarray(devices), ("agents",))
-    spec = PartitionSpec("agents")
+    mesh, spec = _over(devices)
     # The checker of varying axes wants every constant in a loop's carry annotated; nothing here crosses agents.
     sharded = jax.shard_map(mapped, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
     return jax.jit(sharded)
+
+
+def place(tree: Any, num_agents: int) -> Any:
+    """Puts `[A, ...]` arrays where `over_agents` has them: each agent on its device."""
+    mesh, spec = _over(agent_devices(num_agents))
+    return jax.device_put(tree, NamedSharding(mesh, spec))
+
+
+def _over(devices: list[Any]) -> tuple[Mesh, PartitionSpec]:
+    return Mesh(np.asarray(devices), ("agents",)), PartitionSpec("agents")
 
 
 def agent_keys(seeds: Sequence[int]) -> jax.Array:
