@@ -142,9 +142,9 @@ def main(argv: list[str]) -> None:
     parallel.prepare_machine()
     clock = study.Clock(_STARTED)
     try:
-        with clock.phase("import", "starting"):
-            run = _open(argv)
-            env = rlhf_jax.make(next(iter(run.conditions.values())).env)
+        study.say("starting")
+        run = _open(argv)
+        env = rlhf_jax.make(next(iter(run.conditions.values())).env)
         clock.phases["import"] = time.perf_counter() - _STARTED
         result = study.run_study(run, env, clock)
     except (ValueError, study.Stopped) as error:

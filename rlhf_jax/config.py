@@ -43,7 +43,7 @@ class PPOConfig:
     trace_decay: float = 0.95
     clip: float = 0.2
     value_coefficient: float = 0.5
-    entropy_coefficient: float = 0.0
+    entropy_coefficient: float = 0.01
     max_grad_norm: float = 0.5
 
 
