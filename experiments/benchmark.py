@@ -246,8 +246,14 @@ def main(argv: list[str]) -> None:
             record[name] = part
             run_folder.write_json(out, record)
     except (process.ChildFailed, KeyboardInterrupt) as error:
-        print(f"experiments.benchmark: {error or 'interrupted'}; the parts before that are in {out}", file=sys.stderr)
-        sys.exit(1)
+        known = out.stat().st_size > 0
+        if not known:
+            out.unlink()
+        rest = f"what was measured before is in {out}" if known else "nothing was measured"
+        print(f"experiments.benchmark: {str(error) or 'interrupted'}; {rest}", file=sys.stderr, flush=True)
+        os._exit(
+            1
+        )  # Not sys.exit: JAX aborts when Python ends amid a compiled program, as an interruption may have it.
     record["load_average"]["end"] = os.getloadavg()[0]
     run_folder.write_json(out, record | {"complete": True, "wall_seconds": time.perf_counter() - start})
     print(table(record))

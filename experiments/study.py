@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rlhf_jax import checkpoint, diagnostics, parallel, ppo, rollout, run_folder, training
@@ -23,6 +24,7 @@ from rlhf_jax.run_folder import RunFolder
 EVALUATION_KEY = 1
 EVALUATION_STARTS = 512
 CLIPS = 4
+_EXPLORING_EPISODES = 32
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
 
@@ -97,13 +99,25 @@ def run_study(run: RunFolder, env: Environment, clock: Clock) -> Result:
 
 
 def evaluate(state: training.TrainState, *, env: Environment, config: Config) -> dict[str, jax.Array]:
-    """Plays the deterministic policy from the fixed starts, and judges the learnt reward on these episodes."""
-    policy = ppo.deterministic_policy(state.agent, env=env, config=config.ppo)
+    """Plays the deterministic policy from the fixed starts, and judges the learnt reward on episodes that explore.
+
+    Both are one rollout, because two would take twice as long to compile. The best episodes look too much alike to
+    judge a reward on.
+    """
+    num_episodes = EVALUATION_STARTS + _EXPLORING_EPISODES
+    explores = jnp.arange(num_episodes).reshape(-1, *(1 for _ in env.action_shape)) >= EVALUATION_STARTS
+
+    def policy(key: jax.Array, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
+        actions = ppo.distribution(state.agent, observation, env=env, config=config.ppo)
+        action = jnp.where(explores, actions.sample(key), actions.mode())
+        return action, actions.log_prob(action)
+
     key_starts, key_judge = jax.random.key(EVALUATION_KEY), jax.random.key(EVALUATION_KEY + 1)
-    returns, steps = rollout.evaluate(key_starts, policy, env=env, num_episodes=EVALUATION_STARTS)
-    judged = diagnostics.judge_reward(key_judge, state.ensemble, steps, env=env, config=config)
+    returns, steps = rollout.evaluate(key_starts, policy, env=env, num_episodes=num_episodes)
+    exploring = jax.tree.map(lambda x: x[:, EVALUATION_STARTS:], steps)
+    judged = diagnostics.judge_reward(key_judge, state.ensemble, exploring, env=env, config=config)
     clips = {"observation": steps.observation[:, :CLIPS], "action": steps.action[:, :CLIPS]}
-    return {"return": returns.mean(), **clips, **judged}
+    return {"return": returns[:EVALUATION_STARTS].mean(), **clips, **judged}
 
 
 def _train(

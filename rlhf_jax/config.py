@@ -44,7 +44,7 @@ class PPOConfig:
     clip: float = 0.2
     value_coefficient: float = 0.5
     entropy_coefficient: float = 0.01
-    max_grad_norm: float = 0.5
+    max_grad_norm: float = 2.0
 
 
 @jax.tree_util.register_dataclass

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rlhf_jax
-from rlhf_jax import checkpoint, parallel, run_folder, settings, training
+from rlhf_jax import checkpoint, run_folder, settings
 
 CONFIG = rlhf_jax.Config(
     iterations=3,
@@ -37,26 +37,25 @@ def refused(function, *args, **kwargs):
     return str(error.value)
 
 
-def states_of(config):
-    """Untrained agents of both conditions and seeds whose policies all differ, with moments as after a rollout."""
-    env = rlhf_jax.make(config.env)
-    keys = parallel.agent_keys([*SEEDS, 15, 16])
-    states = jax.jit(jax.vmap(lambda key: training.init(key, env=env, config=config)))(keys)
-    moments = dataclasses.replace(
-        states.agent.observation,
-        count=jnp.full(4, 10.0),
-        mean=jnp.broadcast_to(jnp.linspace(-0.4, 0.6, env.observation_shape[0]), states.agent.observation.mean.shape),
-        m2=jnp.broadcast_to(jnp.linspace(4.0, 90.0, env.observation_shape[0]), states.agent.observation.m2.shape),
-    )
-    actor = jax.tree.map(lambda x: 20.0 * x, states.agent.actor)  # so that some actions reach the bounds
-    agent = dataclasses.replace(states.agent, observation=moments, actor=actor)
-    return dataclasses.replace(states, agent=agent)
+def noise(run):
+    """Numbers of the shapes of the run's states: policies that act all over the place, at the bounds as well."""
+    rng = np.random.default_rng(0)
+
+    def draw(x):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.split(jax.random.key(0), x.shape)
+        return jnp.asarray(np.abs(rng.normal(size=x.shape)) if x.ndim < 2 else rng.normal(size=x.shape), x.dtype)
+
+    states = jax.tree.map(draw, run_folder.abstract_states(run))
+    moments = states.agent.observation
+    moments = dataclasses.replace(moments, count=moments.count + 9.0, m2=50.0 * jnp.square(moments.m2) + 1.0)
+    return dataclasses.replace(states, agent=dataclasses.replace(states.agent, observation=moments))
 
 
-def trained(path, conditions):
-    """The folder of a run with a checkpoint after two iterations, and what is in that."""
+def saved(path, conditions):
+    """The folder of a run with a checkpoint after two iterations, and the states in that."""
     run = run_folder.create(path, "pendulum", conditions, SEEDS)
-    states = states_of(next(iter(conditions.values())))
+    states = noise(run)
     metrics = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), run_folder.abstract_metrics(run, 2))
     checkpoint.save(run.checkpoints, 2, {"states": states, "metrics": metrics})
     return run, states
@@ -65,7 +64,7 @@ def trained(path, conditions):
 @pytest.fixture(scope="module")
 def pendulum(tmp_path_factory):
     """A run on Pendulum and its states."""
-    return trained(tmp_path_factory.mktemp("pendulum") / "run", CONDITIONS)
+    return saved(tmp_path_factory.mktemp("pendulum") / "run", CONDITIONS)
 
 
 def test_created_folder_loads_as_it_was(tmp_path):
@@ -135,7 +134,10 @@ def damaged(text):
     }
 
 
-@pytest.mark.parametrize("kind", damaged('{"conditions": {"labels_4": {"ppo": {}}, "true_reward": {"reward": {"members": 3}}}}'))
+WHOLE = {name: settings.to_dict(config) for name, config in CONDITIONS.items()}
+
+
+@pytest.mark.parametrize("kind", damaged(json.dumps({"conditions": WHOLE})))
 def test_load_refuses_what_it_cannot_read(kind, tmp_path):
     file = run_folder.create(tmp_path, "pendulum", CONDITIONS, SEEDS).path / "config.json"
     text, words = damaged(file.read_text())[kind]
@@ -189,8 +191,8 @@ def test_abstract_states_and_metrics_are_those_of_training(pendulum):
     assert {x.shape for x in metrics.values()} == {(4, 7)}
 
 
-def reference_policy(agent, observation):
-    """The mean action of an agent on Pendulum, in its units, by NumPy alone."""
+def reference_actor(agent, observation):
+    """The output of an agent's network, by NumPy alone."""
     moments = agent.observation
     x = (observation - np.asarray(moments.mean)) / np.sqrt(np.asarray(moments.m2) / np.asarray(moments.count))
     x = np.clip(x, -10.0, 10.0)
@@ -198,7 +200,7 @@ def reference_policy(agent, observation):
     for i in range(3):
         x = x @ np.asarray(layers[f"Dense_{i}"]["kernel"]) + np.asarray(layers[f"Dense_{i}"]["bias"])
         x = np.maximum(x, 0.0) if i < 2 else x
-    return 2.0 * np.clip(x, -1.0, 1.0)
+    return x
 
 
 @pytest.mark.parametrize("row", range(4))
@@ -210,7 +212,7 @@ def test_loaded_policy_is_that_of_its_condition_and_seed(row, pendulum):
     agent = jax.tree.map(lambda x: x[row], states.agent)
     action = act(observation)
     assert type(action) is np.ndarray and action.shape == (50, 1)
-    np.testing.assert_allclose(action, reference_policy(agent, observation), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(action, 2.0 * np.clip(reference_actor(agent, observation), -1.0, 1.0), rtol=1e-4, atol=1e-4)
     assert np.abs(action).max() == 2.0 and np.abs(action).min() < 1.9
     # One observation, several axes, and another type of float: the same actions.
     assert act(observation[3]).shape == (1,)
@@ -221,11 +223,14 @@ def test_loaded_policy_is_that_of_its_condition_and_seed(row, pendulum):
 
 def test_loaded_policy_of_a_discrete_environment_chooses_numbers(tmp_path):
     config = dataclasses.replace(CONFIG, env="CartPole-v1")
-    run, states = trained(tmp_path, {"labels_4": config, "labels_3": config})
-    act = run_folder.load_policy(run.path, "labels_4", 5)
-    actions = act(np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32))
-    assert actions.shape == (40,) and np.issubdtype(actions.dtype, np.integer)
-    assert set(actions.tolist()) == {0, 1}
+    run, states = saved(tmp_path, {"labels_4": config, "labels_3": config})
+    act = run_folder.load_policy(run.path, "labels_3", 5)
+    observation = np.random.default_rng(0).normal(scale=5.0, size=(40, 4)).astype(np.float32)
+    action = act(observation)
+    assert action.shape == (40,) and np.issubdtype(action.dtype, np.integer)
+    expected = reference_actor(jax.tree.map(lambda x: x[2], states.agent), observation).argmax(-1)
+    np.testing.assert_array_equal(action, expected)
+    assert set(action.tolist()) == {0, 1}
     assert act(np.zeros(4, np.float32)).shape == ()
 
 
