@@ -251,9 +251,7 @@ def main(argv: list[str]) -> None:
             out.unlink()
         rest = f"what was measured before is in {out}" if known else "nothing was measured"
         print(f"experiments.benchmark: {str(error) or 'interrupted'}; {rest}", file=sys.stderr, flush=True)
-        os._exit(
-            1
-        )  # Not sys.exit: JAX aborts when Python ends amid a compiled program, as an interruption may have it.
+        os._exit(1)  # Not sys.exit: JAX aborts if Python ends amid a compiled program that was interrupted.
     record["load_average"]["end"] = os.getloadavg()[0]
     run_folder.write_json(out, record | {"complete": True, "wall_seconds": time.perf_counter() - start})
     print(table(record))
