@@ -128,7 +128,7 @@ def plain_ppo(
         observation = normalisation.update(agent.observation, steps.observation)
         rewards = steps.true_reward / state.true_reward.std
         agent, _ = ppo.update(key_ppo, agent, steps, rewards, 0.0, env=env, config=config.ppo)
-        return (environments, agent.replace(observation=observation)), metrics["return"]
+        return (environments, dataclasses.replace(agent, observation=observation)), metrics["return"]
 
     keys = jax.random.split(state.key, num_iterations)
     (_, agent), returns = jax.lax.scan(step, (state.environments, state.agent), keys)
@@ -147,7 +147,11 @@ def steady_state(preferences: Agents, true_reward: Agents, repeats: int) -> dict
         lambda state, config: plain_ppo(state, config, program.iterations, env=program.env), program.num
     )
     on_plain_ppo = lambda: plain(true_reward.states, true_reward.lanes)  # noqa: E731
-    calls = {"preferences": preferences, "true_reward": true_reward, "plain_ppo": on_plain_ppo}
+    calls: dict[str, Callable[[], Any]] = {
+        "preferences": preferences,
+        "true_reward": true_reward,
+        "plain_ppo": on_plain_ppo,
+    }
     samples = in_turn(calls, repeats)
     out: dict[str, Any] = {
         "agents": program.num,
@@ -260,7 +264,9 @@ def hot_loops(agents: Agents) -> dict[str, Callable[[], Any]]:
     state = jax.tree.map(lambda x: jax.device_put(x[0], jax.devices()[0]), agents.states)
     _, steps, _, _ = jax.jit(lambda state: training.propose(state, env=env, config=config))(state)
     key = jax.random.key(0)
-    update = jax.jit(lambda *args: ppo.update(key, *args, 0.0, env=env, config=config.ppo))
+    update = jax.jit(
+        lambda agent, steps, rewards: ppo.update(key, agent, steps, rewards, 0.0, env=env, config=config.ppo)
+    )
     fit = jax.jit(lambda *args: reward_ensemble.fit(key, *args, env=env, config=config.reward))
     return {
         "ppo": lambda: update(state.agent, steps, steps.true_reward),

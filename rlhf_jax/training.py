@@ -110,9 +110,9 @@ def absorb(
       parameter or reward is not; those of `reward_ensemble.fit` and `ppo.update`, NaN where these did not run.
     """
     key_add, key_fit, key_ppo = jax.random.split(_stage_key(state, "absorb"), 3)
-    warming_up = state.iteration < config.labels.warmup
     observation = normalisation.update(state.agent.observation, steps.observation)
-    true_reward = _choose(warming_up, normalisation.update(state.true_reward, steps.true_reward), state.true_reward)
+    untrained = state.iteration < config.labels.warmup
+    true_reward = _choose(untrained, normalisation.update(state.true_reward, steps.true_reward), state.true_reward)
 
     data = preferences.add(key_add, state.preferences, asked, answers)
     ensemble, fit_metrics = jax.lax.cond(
@@ -120,16 +120,8 @@ def absorb(
         lambda: (state.ensemble, _nothing(reward_ensemble.METRICS)),
         lambda: reward_ensemble.fit(key_fit, state.ensemble, data, observation, env=env, config=config.reward),
     )
-    predicted = reward_ensemble.predict(ensemble, steps.observation, steps.action, env=env, config=config.reward)
-    rewards = jnp.where(config.use_true_reward, steps.true_reward / true_reward.std, predicted)
-
-    training = config.iterations - config.labels.warmup
-    progress = jnp.maximum(state.iteration - config.labels.warmup, 0) / training
-    agent, ppo_metrics = jax.lax.cond(
-        warming_up,
-        lambda: (state.agent, _nothing(ppo.METRICS)),
-        lambda: ppo.update(key_ppo, state.agent, steps, rewards, progress, env=env, config=config.ppo),
-    )
+    rewards, reward_metrics = _relabel(ensemble, steps, true_reward, env=env, config=config)
+    agent, ppo_metrics = _improve(key_ppo, state, steps, rewards, env=env, config=config)
     state = dataclasses.replace(
         state,
         iteration=state.iteration + 1,
@@ -140,12 +132,35 @@ def absorb(
     )
     return state, {
         "labels": data.added,
-        "predicted_return": predicted.mean() * env.horizon,
-        "correlation": diagnostics.correlation(predicted, steps.true_reward),
         "finite": _all_finite((agent.actor, agent.critic, ensemble.params, rewards)),
         **fit_metrics,
+        **reward_metrics,
         **ppo_metrics,
     }
+
+
+def _relabel(
+    ensemble: RewardEnsemble, steps: Rollout, true_reward: normalisation.Moments, *, env: Environment, config: Config
+) -> tuple[jax.Array, Metrics]:
+    """Returns the `[T, N]` rewards to learn from, of unit scale, and how the learnt ones compare with the true ones."""
+    predicted = reward_ensemble.predict(ensemble, steps.observation, steps.action, env=env, config=config.reward)
+    return jnp.where(config.use_true_reward, steps.true_reward / true_reward.std, predicted), {
+        "predicted_return": predicted.mean() * env.horizon,
+        "correlation": diagnostics.correlation(predicted, steps.true_reward),
+    }
+
+
+def _improve(
+    key: jax.Array, state: TrainState, steps: Rollout, rewards: jax.Array, *, env: Environment, config: Config
+) -> tuple[PPOState, Metrics]:
+    """Returns the agent after PPO on the rollout, or as it was while only initial labels are gathered."""
+    since_warmup = state.iteration - config.labels.warmup
+    progress = jnp.clip(since_warmup / (config.iterations - config.labels.warmup), 0.0, 1.0)
+    return jax.lax.cond(
+        since_warmup < 0,
+        lambda: (state.agent, _nothing(ppo.METRICS)),
+        lambda: ppo.update(key, state.agent, steps, rewards, progress, env=env, config=config.ppo),
+    )
 
 
 def iteration(state: TrainState, *, env: Environment, config: Config) -> tuple[TrainState, Metrics]:
