@@ -19,6 +19,7 @@ from absl import app, flags, logging
 import rlhf_jax
 from experiments import benchmark_process as process
 from experiments import benchmark_program as program
+from experiments import command_line
 from experiments.study import say
 from rlhf_jax import parallel, run_folder, settings
 
@@ -260,4 +261,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    app.run(main, flags_parser=command_line.flags_parser("benchmark"))

@@ -11,15 +11,14 @@ import time
 _STARTED = time.perf_counter()
 
 import dataclasses  # noqa: E402
-import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import numpy as np  # noqa: E402
-from absl import app, flags, logging  # noqa: E402
+from absl import flags  # noqa: E402
 
 import rlhf_jax  # noqa: E402
-from experiments import figures, study  # noqa: E402
-from rlhf_jax import parallel, run_folder, settings  # noqa: E402
+from experiments import command_line, figures, study  # noqa: E402
+from rlhf_jax import run_folder, settings  # noqa: E402
 from rlhf_jax.environments import rendering  # noqa: E402
 
 OPTIMUM = -137.8  # By dynamic programming over the reset distribution.
@@ -43,7 +42,12 @@ def conditions(labels: list[str], assignments: list[str]) -> dict[str, rlhf_jax.
     """
     if not labels or not all(text.isdecimal() and int(text) > 0 for text in labels):
         raise ValueError(f"--labels {','.join(labels)} must be positive whole numbers, such as 350,700,1400")
-    budgets = sorted({int(text) for text in labels})
+    budgets = sorted(int(text) for text in labels)
+    if len(set(budgets)) < len(budgets):
+        raise ValueError(f"--labels {','.join(labels)} names a budget twice")
+    for name in ("labels.budget", "labels.max_budget", "use_true_reward"):
+        if any(text.split("=")[0].strip() == name for text in assignments):
+            raise ValueError(f"--set {name} has no say here: the conditions come from --labels")
     base = settings.override(rlhf_jax.Config(), assignments)
     lanes = {}
     for budget in [0, *budgets]:
@@ -121,36 +125,53 @@ def table(summary: dict) -> str:
     return "\n".join(lines)
 
 
-def _open(argv: list[str]) -> run_folder.RunFolder:
-    if len(argv) > 1:
-        raise ValueError(f"unknown argument {argv[1]!r}; flags begin with --, see --help")
+def _open() -> run_folder.RunFolder:
+    """Opens the folder of the run, new or resumed, after checking all that was asked for.
+
+    Raises:
+      ValueError: something of it is wrong.
+    """
     if _RESUME.value:
+        ignored = [name for name in ("seeds", "seed", "labels", "set") if flags.FLAGS[name].present]
+        if ignored:
+            raise ValueError(f"--{ignored[0]} has no say with --resume: the run's config.json has it")
         if _OUT.value is None:
             raise ValueError("--resume needs the run's folder as --out")
-        return run_folder.load(Path(_OUT.value))
+        run = run_folder.load(Path(_OUT.value))
+        if run.experiment != "pendulum":
+            raise ValueError(f"{run.path} is a run of experiments.{run.experiment}, not of experiments.pendulum")
+        check(run.conditions)
+        return run
     lanes = conditions(_LABELS.value, _SET.value)
-    for config in lanes.values():
-        settings.validate(config, rlhf_jax.make(config.env))
-    out = Path(_OUT.value or f"results/pendulum/{time.strftime('%Y-%m-%d-%H%M%S')}")
+    check(lanes)
     seeds = range(_SEED.value, _SEED.value + _SEEDS.value)
+    if seeds[-1] >= 2**32:
+        raise ValueError(f"--seed {_SEED.value} with {_SEEDS.value} seeds goes beyond {2**32 - 1}")
+    out = Path(_OUT.value or f"results/pendulum/{time.strftime('%Y-%m-%d-%H%M%S')}")
     return run_folder.create(out, "pendulum", lanes, seeds)
 
 
-def main(argv: list[str]) -> None:
+def check(lanes: dict[str, rlhf_jax.Config]) -> None:
+    """Checks the settings of every condition; raises ValueError."""
+    for config in lanes.values():
+        env = rlhf_jax.make(config.env)
+        if config.env != "Pendulum-v1":
+            raise ValueError(f"env = {config.env!r}; this experiment is about Pendulum-v1")
+        settings.validate(config, env)
+
+
+def main() -> None:
     """Trains, evaluates, draws and reports."""
-    logging.set_verbosity(logging.WARNING)  # JAX logs at INFO which devices it looked for and did not find.
-    parallel.prepare_machine()
     clock = study.Clock(_STARTED)
+    study.say("starting")
     try:
-        study.say("starting")
-        run = _open(argv)
-        env = rlhf_jax.make(next(iter(run.conditions.values())).env)
-        clock.phases["import"] = time.perf_counter() - _STARTED
-        result = study.run_study(run, env, clock)
-    except (ValueError, study.Stopped) as error:
-        print(f"experiments.pendulum: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, ValueError) else 1)
-    with clock.phase("draw", "drawing"):
+        run = _open()
+    except ValueError as error:
+        raise command_line.BadInput(str(error)) from error
+    env = rlhf_jax.make("Pendulum-v1")
+    clock.phases["import"] = time.perf_counter() - _STARTED
+    result = study.run_study(run, env, clock)
+    with clock.phase("evaluate", "drawing"):
         files = draw(run, result)
     summary = run_folder.plain(summarise(run, result, clock))
     run_folder.write_json(run.path / "summary.json", summary)
@@ -160,4 +181,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run("pendulum", main)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.command_line import BadInput, Stopped
 from rlhf_jax import checkpoint, diagnostics, parallel, ppo, rollout, run_folder, training
 from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment
@@ -63,10 +64,6 @@ class Result:
     evaluation: dict[str, dict[str, np.ndarray]]
 
 
-class Stopped(Exception):
-    """The run ended early; the message says why and how to go on."""
-
-
 def say(message: str) -> None:
     """Prints a line at once."""
     print(message, file=sys.stderr, flush=True)
@@ -82,6 +79,7 @@ def run_study(run: RunFolder, env: Environment, clock: Clock) -> Result:
     """Trains, evaluates, and writes the arrays of every condition; goes on from the newest checkpoint if there is one.
 
     Raises:
+      BadInput: the checkpoint is damaged or of another program; said before anything compiles.
       Stopped: interrupted, or a loss or reward became NaN or infinite.
     """
     configs = [config for config in run.conditions.values() for _ in run.seeds]
@@ -126,26 +124,33 @@ def _train(
     total = next(iter(run.conditions.values())).iterations
     # The largest chunk that divides the run into at least twelve: one program, and progress is seen and can be saved.
     chunk = max(n for n in range(1, max(1, total // 12) + 1) if total % n == 0)
-    compile_init = parallel.over_agents(lambda key, config: training.init(key, env=env, config=config), run.num_agents)
-    compile_step = parallel.over_agents(
+    init = parallel.over_agents(lambda key, config: training.init(key, env=env, config=config), run.num_agents)
+    step = parallel.over_agents(
         lambda state, config: training.advance(state, chunk, env=env, config=config), run.num_agents
     )
+    done, states, metrics = _restore(run)
     with clock.phase("compile", f"compiling one program for {run.num_agents} agents on {run_folder.device()}"):
-        start = compile_init.lower(keys, lanes).compile()
-        advance = compile_step.lower(run_folder.abstract_states(run), lanes).compile()
+        start = init.lower(keys, lanes).compile()
+        advance = step.lower(run_folder.abstract_states(run), lanes).compile()
+    if states is None:
+        states = start(keys, lanes)
+    agents = f"{len(run.conditions)} conditions × {len(run.seeds)} seeds"
+    with clock.phase("train", f"training {total} iterations of {agents}"):
+        return _loop(run, advance, states, lanes, metrics, range(done, total, chunk))
 
+
+def _restore(run: RunFolder) -> tuple[int, training.TrainState | None, dict[str, np.ndarray]]:
+    """Returns the iterations done, the states and the metrics of the newest checkpoint; nothing if there is none."""
     done = checkpoint.latest(run.checkpoints)
     if done is None:
-        done, states, metrics = 0, start(keys, lanes), {}
-    else:
-        like = {"states": run_folder.abstract_states(run), "metrics": run_folder.abstract_metrics(run, done)}
+        return 0, None, {}
+    like = {"states": run_folder.abstract_states(run), "metrics": run_folder.abstract_metrics(run, done)}
+    try:
         tree = checkpoint.restore(run.checkpoints, done, like)
-        states, metrics = parallel.place(tree["states"], run.num_agents), jax.device_get(tree["metrics"])
-        say(f"going on from iteration {done} of {total}")
-    with clock.phase(
-        "train", f"training {total} iterations, {len(run.conditions)} conditions × {len(run.seeds)} seeds"
-    ):
-        return _loop(run, advance, states, lanes, metrics, range(done, total, chunk))
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    say(f"going on from iteration {done}")
+    return done, parallel.place(tree["states"], run.num_agents), jax.device_get(tree["metrics"])
 
 
 def _loop(
@@ -165,9 +170,10 @@ def _loop(
             if bad.size:
                 _save(run, done, *before)
                 agent, iteration = bad[np.argmin(bad[:, 1])]
+                good = f"iteration {done} in {run.checkpoints}" if done else "none, it was too early"
                 raise Stopped(
                     f"{run.agent_name(agent)}: a loss, reward or parameter became NaN or infinite in iteration "
-                    f"{done + iteration + 1}; the last good checkpoint is iteration {done} in {run.checkpoints}"
+                    f"{done + iteration + 1}; the last good checkpoint: {good}"
                 )
             metrics = {k: np.concatenate([metrics[k], v], 1) if metrics else v for k, v in chunk.items()}
             _append_metrics(run, chunk, done)

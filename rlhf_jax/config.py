@@ -105,6 +105,8 @@ class RewardConfig:
     batch_size: pairs in a gradient step of one member.
     reference_size: pairs on which losses are compared and outputs normalised.
     learning_rate: Adam's.
+    bootstrap: fit each member to a sample of its own; without it there is no validation loss, and `l2` stays.
+    normalise: give each member zero mean and unit standard deviation after each fit.
     error_rate: share of answers that the model takes to be uniformly random.
     l2: coefficient of the squared weights, at the start.
     l2_adaptation: factor by which it moves when the ratio of validation to training loss leaves the band; 1 keeps it.
@@ -117,6 +119,8 @@ class RewardConfig:
     fit_steps: int = _static(6)
     batch_size: int = _static(16)
     reference_size: int = _static(64)
+    bootstrap: bool = _static(True)
+    normalise: bool = _static(True)
     learning_rate: float = 4e-3
     error_rate: float = 0.1
     l2: float = 1e-4
@@ -134,6 +138,7 @@ class Config:
     iterations: rounds of acting, asking and learning.
     num_envs: environments that an agent acts in at once, N.
     rollout_length: steps in each of them in an iteration, T.
+    normalise_observations: give the networks observations of zero mean and unit standard deviation.
     use_true_reward: learn from the true reward instead of the learnt one.
     """
 
@@ -141,6 +146,7 @@ class Config:
     iterations: int = _static(60)
     num_envs: int = _static(32)
     rollout_length: int = _static(200)
+    normalise_observations: bool = _static(True)
     use_true_reward: bool = False
     ppo: PPOConfig = PPOConfig()
     queries: QueryConfig = QueryConfig()

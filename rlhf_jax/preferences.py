@@ -53,7 +53,9 @@ def init(*, env: Environment, capacity: int, length: int, members: int) -> Prefe
     )
 
 
-def add(key: jax.Array, preferences: Preferences, queries: Queries, answers: Answers) -> Preferences:
+def add(
+    key: jax.Array, preferences: Preferences, queries: Queries, answers: Answers, *, bootstrap: bool = True
+) -> Preferences:
     """Adds the answers of positive weight, and draws how often each is in every member's bootstrap sample.
 
     Drawing the multiplicity from a Poisson distribution of mean 1 is the bootstrap of a stream: it needs no knowledge
@@ -64,6 +66,7 @@ def add(key: jax.Array, preferences: Preferences, queries: Queries, answers: Ans
       preferences: the buffer.
       queries: Q pairs, Q ≤ C.
       answers: their answers.
+      bootstrap: whether members differ in what they learn from; if not, each has every row once.
 
     Returns:
       The buffer with them.
@@ -76,6 +79,8 @@ def add(key: jax.Array, preferences: Preferences, queries: Queries, answers: Ans
     # Rows of pairs without an answer lie beyond the end, where scatters are dropped.
     row = jnp.where(given, (preferences.added + rank) % capacity, capacity)
     uniform = jax.random.uniform(key, (members, given.shape[0]))
+    if not bootstrap:
+        uniform = jnp.full_like(uniform, 0.5)  # between P(X = 0) and P(X ≤ 1): once
     multiplicity = (uniform[..., None] > jnp.asarray(_POISSON_CDF)[None, None]).sum(-1)
     return Preferences(
         observation=preferences.observation.at[row].set(queries.observation, mode="drop"),

@@ -201,11 +201,8 @@ def fit(
     train_loss, validation_loss, accuracy = _judge(
         rewards.sum(-1), data.label[rows], data.multiplicity[:, rows], data.filled[rows], config
     )
-    std = rewards.std((1, 2, 3))
-    ensemble = dataclasses.replace(
-        ensemble,
-        mean=rewards.mean((1, 2, 3)),
-        std=jnp.where(std > 1e-6, std, 1.0),
-        l2=adapted_l2(ensemble.l2, validation_loss / train_loss, config=config),
-    )
+    ensemble = dataclasses.replace(ensemble, l2=adapted_l2(ensemble.l2, validation_loss / train_loss, config=config))
+    if config.normalise:
+        std = rewards.std((1, 2, 3))
+        ensemble = dataclasses.replace(ensemble, mean=rewards.mean((1, 2, 3)), std=jnp.where(std > 1e-6, std, 1.0))
     return ensemble, dict(zip(METRICS, (train_loss, validation_loss, accuracy, ensemble.l2), strict=True))

@@ -71,12 +71,11 @@ def create(path: Path, experiment: str, conditions: dict[str, Config], seeds: Se
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        taken = any(path.iterdir())
-        (path / "config.json").open("a").close()
+        if any(path.iterdir()):
+            raise ValueError(f"--out {path} is not empty; name another folder, or go on with its run by --resume")
+        (path / "config.json").touch()
     except OSError as error:
         raise ValueError(f"--out {path} cannot be written: {error.strerror}") from error
-    if taken:
-        raise ValueError(f"--out {path} is not empty; name another folder, or go on with its run by --resume")
     run = RunFolder(path, experiment, conditions, list(seeds))
     record = {
         "experiment": experiment,
@@ -99,11 +98,14 @@ def load(path: Path) -> RunFolder:
     try:
         record = json.loads(file.read_text())
         conditions = {name: settings.from_dict(values) for name, values in record["conditions"].items()}
-        return RunFolder(path, record["experiment"], conditions, record["seeds"])
+        run = RunFolder(path, record["experiment"], conditions, [int(seed) for seed in record["seeds"]])
     except FileNotFoundError:
         raise ValueError(f"{path} is not the folder of a run: it has no config.json") from None
     except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"{file} is damaged: {type(error).__name__}: {error}") from None
+    if not run.num_agents:
+        raise ValueError(f"{file} is damaged: it names no condition or no seed")
+    return run
 
 
 def abstract_states(run: RunFolder) -> training.TrainState:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -102,6 +103,9 @@ def _parse(kind: Any, text: str, path: str) -> Any:
 def _problems(config: Config, env: Environment) -> Iterator[str]:
     """Yields what is wrong, each with the numbers and what is allowed."""
     flat = to_dict(config, flat=True)
+    for path, value in flat.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            yield f"{path} = {value}; it must be finite"
     at_least_one = (
         "iterations num_envs rollout_length ppo.epochs ppo.minibatches queries.segment_length queries.candidates "
         "labels.max_budget labels.warmup reward.members reward.fit_steps reward.batch_size reward.reference_size"
@@ -154,10 +158,10 @@ def _contradictions(config: Config, env: Environment) -> Iterator[str]:
             f"labels.capacity = {labels.capacity} is less than the {queries.slots(config)} labels "
             f"of the busiest iteration"
         )
-    if not config.reward.l2_low <= config.reward.l2_high or config.reward.l2_adaptation < 1:
+    if not 0 <= config.reward.l2_low <= config.reward.l2_high or config.reward.l2_adaptation < 1:
         yield (
             f"reward.l2_low = {config.reward.l2_low}, l2_high = {config.reward.l2_high}, "
-            f"l2_adaptation = {config.reward.l2_adaptation}; low must not exceed high, nor the factor be below 1"
+            f"l2_adaptation = {config.reward.l2_adaptation}; 0 ≤ low ≤ high and factor ≥ 1 are needed"
         )
     if len(env.observation_shape) != 1:
         yield f"{env.name} observes arrays of shape {env.observation_shape}; only vectors are supported so far"

@@ -110,11 +110,13 @@ def absorb(
       parameter or reward is not; those of `reward_ensemble.fit` and `ppo.update`, NaN where these did not run.
     """
     key_add, key_fit, key_ppo = jax.random.split(_stage_key(state, "absorb"), 3)
-    observation = normalisation.update(state.agent.observation, steps.observation)
+    observation = state.agent.observation
+    if config.normalise_observations:
+        observation = normalisation.update(observation, steps.observation)
     untrained = state.iteration < config.labels.warmup
     true_reward = _choose(untrained, normalisation.update(state.true_reward, steps.true_reward), state.true_reward)
 
-    data = preferences.add(key_add, state.preferences, asked, answers)
+    data = preferences.add(key_add, state.preferences, asked, answers, bootstrap=config.reward.bootstrap)
     ensemble, fit_metrics = jax.lax.cond(
         config.use_true_reward,
         lambda: (state.ensemble, _nothing(reward_ensemble.METRICS)),
@@ -189,7 +191,7 @@ def train(key: jax.Array, *, env: Environment, config: Config) -> tuple[TrainSta
     Args:
       key: consumed.
       env: the environment.
-      config: the settings; see `rlhf_jax.config.validate`.
+      config: the settings; see `rlhf_jax.settings.validate`.
 
     Returns:
       The trained agent and the metrics of `propose` and `absorb`, `[iterations]` each.

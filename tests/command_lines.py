@@ -2,12 +2,13 @@
 
     echo '[{"arguments": ["--seeds", "0"], "folder": "/tmp"}]' | python tests/command_lines.py
 
-This process imports what takes long and does not start JAX, and forks for each command line. Standard input is a list of
-objects: `arguments`, the `folder` to run in, and optionally `interrupt`, after how many lines of progress the process
-sends itself the signal of Ctrl-C. Standard output is a list of `[exit status, standard output, standard error]`.
+This process imports what takes long and does not start JAX, and forks for each command line. Standard input is a list
+of objects: `arguments`, the `folder` to run in, and optionally `interrupt`, at which words on its standard error the
+process sends itself the signal of Ctrl-C. Standard output is a list of `[exit status, output, error output]`.
 """
 
 import contextlib
+import io
 import json
 import os
 import runpy
@@ -22,17 +23,21 @@ import seaborn  # noqa: F401  gymnax would import it; gymnax itself would start 
 from experiments import figures, study  # noqa: F401
 
 
-def interrupt_after(lines: int) -> None:
-    """Sends this process SIGINT when it has shown its progress this often."""
-    show, shown = study.Progress.show, []
+class Interrupting(io.TextIOBase):
+    """A stream that passes text on, and sends SIGINT to this process at the first line with these words."""
 
-    def show_and_count(*args):
-        show(*args)
-        shown.append(1)
-        if len(shown) == lines:
+    def __init__(self, stream, words):
+        self._stream, self._words = stream, words
+
+    def write(self, text):
+        count = self._stream.write(text)
+        if self._words and self._words in text:
+            self._words = None
             os.kill(os.getpid(), signal.SIGINT)
+        return count
 
-    study.Progress.show = show_and_count
+    def flush(self):
+        self._stream.flush()
 
 
 def run(job: dict) -> int:
@@ -40,7 +45,7 @@ def run(job: dict) -> int:
     os.chdir(job["folder"])
     sys.argv = ["pendulum", *job["arguments"]]
     if "interrupt" in job:
-        interrupt_after(job["interrupt"])
+        sys.stderr = Interrupting(sys.stderr, job["interrupt"])
     try:
         runpy.run_module("experiments.pendulum", run_name="__main__", alter_sys=True)
     except SystemExit as error:

@@ -1,4 +1,4 @@
-"""Lanes of one program, and how they are spread over devices. What must see other devices runs in a process of its own."""
+"""Lanes of one program, and how they are spread over devices: several of these only in a process of its own."""
 
 import dataclasses
 import json
@@ -59,7 +59,8 @@ def python(code, **environment):
     """What a fresh process prints as JSON; a variable that is None is removed."""
     variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     variables = {name: value for name, value in variables.items() if value is not None}
-    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, cwd=ROOT / "tests")
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT / "tests", env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

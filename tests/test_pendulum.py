@@ -1,4 +1,4 @@
-"""The main experiment by its command line: what it writes, what it refuses, how it stops and goes on; and that it learns."""
+"""The main experiment by its command line: what it writes and refuses, how it stops and goes on; and that it learns."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium
 import jax
 import numpy as np
 import pytest
@@ -16,10 +17,10 @@ import rlhf_jax
 from experiments import figures
 from rlhf_jax import checkpoint, parallel, ppo, rollout, run_folder, settings, training
 
-gymnasium = pytest.importorskip("gymnasium")
-
 ROOT = Path(__file__).parents[1]
-ITERATIONS, CHUNK, STEPS = 24, 2, 4 * 40  # iterations of a run, between two lines of progress, and steps of an iteration
+ITERATIONS, CHUNK = 24, 2  # of a run, and between two lines of progress
+STEPS = 4 * 40  # of an iteration
+STOP = 6  # the iteration after which a run is interrupted
 CONDITIONS = {"true_reward": 0, "labels_6": 6, "labels_12": 12}
 SEEDS = [5, 6]
 SETTINGS = {
@@ -69,8 +70,8 @@ def command_lines(environment):
     """Runs command lines by `command_lines.py`."""
 
     def run(jobs):
-        command = [sys.executable, str(ROOT / "tests" / "command_lines.py")]
-        done = subprocess.run(command, input=json.dumps(jobs), env=environment, capture_output=True, text=True, timeout=600)
+        command, text = [sys.executable, str(ROOT / "tests" / "command_lines.py")], json.dumps(jobs)
+        done = subprocess.run(command, input=text, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -89,11 +90,15 @@ def tiny_run(environment, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stopped_runs(tiny_run, command_lines, tmp_path_factory):
-    """The same run interrupted, gone on with, and with numbers that overflow: folders and results."""
+    """A tiny run interrupted and gone on with, one interrupted early, one that overflows: folders and results."""
     folder = tmp_path_factory.mktemp("stopped")
-    interrupted = {"arguments": TINY, "folder": str(folder), "interrupt": 3}
-    overflow = {"arguments": [*TINY, "--set=ppo.learning_rate=1e30", "--out=overflow"], "folder": str(folder)}
-    results = dict(zip(("interrupted", "overflow"), command_lines([interrupted, overflow]), strict=True))
+    jobs = {
+        "interrupted": {"arguments": TINY, "interrupt": f"iteration {STOP}/"},
+        "early": {"arguments": [*TINY, "--out=early"], "interrupt": "compiling"},
+        "overflow": {"arguments": [*TINY, "--set=ppo.learning_rate=1e30", "--out=overflow"]},
+    }
+    done = command_lines([job | {"folder": str(folder)} for job in jobs.values()])
+    results = dict(zip(jobs, done, strict=True))
     (out,) = (folder / "results" / "pendulum").iterdir()
     shutil.copytree(out, folder / "as_interrupted")
     resume = {"arguments": ["--out", str(out), "--resume"], "folder": str(folder)}
@@ -133,9 +138,8 @@ def test_arrays_say_what_happened(tiny_run):
 
 def test_summary_has_exactly_the_documented_keys(tiny_run):
     summary = strict_json((tiny_run[0] / "summary.json").read_text())
-    assert set(summary) == {
-        *("experiment", "device", "seeds", "env_steps_per_agent", "wall_seconds", "cpu_seconds", "optimum", "conditions")
-    }
+    keys = "experiment device seeds env_steps_per_agent wall_seconds cpu_seconds optimum conditions"
+    assert set(summary) == set(keys.split())
     assert set(summary["wall_seconds"]) == {"import", "compile", "train", "evaluate", "total"}
     assert list(summary["conditions"]) == list(CONDITIONS)
     keys = {"labels", "eval_return", "mean", "iqm", "ci95", "normalised", "reward_accuracy", "reward_correlation"}
@@ -217,7 +221,8 @@ def test_output_ends_with_the_table_and_the_paths(tiny_run):
         for value in (row["iqm"], *row["ci95"], min(row["eval_return"])):
             assert f"{value:.1f}" in cells
     paths = [Path(line) for line in lines[-5:]]
-    assert set(paths) == {*(out / name for name in ("figure2.png", "true_reward.gif", "labels_12.gif", "summary.json")), out}
+    files = {"figure2.png", "true_reward.gif", "labels_12.gif", "summary.json"}
+    assert set(paths) == {out, *(out / name for name in files)}
 
 
 def test_says_at_once_what_it_is_doing_and_nothing_else(tiny_run):
@@ -239,19 +244,25 @@ def test_interrupted_run_saves_and_says_how_to_go_on(stopped_runs):
     status, out, err = results["interrupted"]
     assert status == 1 and out == ""
     last = err.splitlines()[-1]
-    assert f"iteration {3 * CHUNK}" in last and "--resume" in last
+    assert f"iteration {STOP}" in last and "--resume" in last
     named = last.partition("--out ")[2].split()[0]
     assert folders["resumed"].name == Path(named).name
     assert "Traceback" not in err
-    assert checkpoint.latest(folders["interrupted"] / "checkpoints") == 3 * CHUNK
+    assert checkpoint.latest(folders["interrupted"] / "checkpoints") == STOP
     assert not (folders["interrupted"] / "summary.json").exists()
+
+
+def test_run_interrupted_before_its_first_checkpoint_says_how_to_go_on(stopped_runs):
+    status, out, err = stopped_runs[1]["early"]
+    assert status == 1 and out == "" and "Traceback" not in err
+    assert "--out early --resume" in err.splitlines()[-1]
 
 
 def test_resumed_run_ends_in_the_same_arrays_bit_for_bit(stopped_runs, tiny_run):
     folders, results = stopped_runs
     status, out, err = results["resumed"]
     assert status == 0, err
-    assert f"iteration {3 * CHUNK} of {ITERATIONS}" in err and "labels_12" in out
+    assert f"iteration {STOP} of {ITERATIONS}" in err and "labels_12" in out
     for name in CONDITIONS:
         for file in sorted((tiny_run[0] / name).glob("*.npy")):
             assert (folders["resumed"] / name / file.name).read_bytes() == file.read_bytes(), file
@@ -259,8 +270,8 @@ def test_resumed_run_ends_in_the_same_arrays_bit_for_bit(stopped_runs, tiny_run)
     assert whole == parts
     before, after = ((folders[name] / "config.json").read_text() for name in ("interrupted", "resumed"))
     assert before == after
-    rows = [json.loads((folder / "summary.json").read_text())["conditions"] for folder in (tiny_run[0], folders["resumed"])]
-    assert rows[0] == rows[1]
+    whole, parts = (json.loads((folder / "summary.json").read_text()) for folder in (tiny_run[0], folders["resumed"]))
+    assert whole["conditions"] == parts["conditions"]
 
 
 def test_overflow_stops_the_run_with_iteration_and_agent(stopped_runs):
@@ -276,7 +287,7 @@ def test_overflow_stops_the_run_with_iteration_and_agent(stopped_runs):
     assert np.isfinite(act(np.eye(3, dtype=np.float32))).all()
 
 
-# Arguments after those of a tiny run, and what the one line must name. `{…}` are the files of `prepared`.
+# Arguments after those of a tiny run, or alone to resume, and what the one line must name. `prepare` makes the folders.
 REFUSED = {
     "--seeds=0": ["--seeds", "0"],
     "--seeds=-3": ["--seeds", "-3"],
@@ -302,7 +313,7 @@ REFUSED = {
     "--set=labels.budget=5": ["labels.budget", "--labels"],
     "--set=use_true_reward=true": ["use_true_reward"],
     "--set=env=Pendulum-v9": ["'Pendulum-v9'", "Pendulum-v1"],
-    "--set=env=Breakout-MinAtar": ["Breakout-MinAtar", "(10, 10, 4)"],
+    "--set=env=Breakout-MinAtar": ["Breakout-MinAtar", "Pendulum-v1"],
     "--out=file": ["--out file", "cannot be written"],
     "--out=file/run": ["--out file/run", "cannot be written"],
     "--out=taken": ["--out taken", "not empty"],
@@ -337,17 +348,18 @@ def prepare(folder, finished):
 
 @pytest.fixture(scope="module")
 def refusals(tiny_run, command_lines, tmp_path_factory):
-    """For each line: its result, and everything in its folder before and after."""
+    """For each line, and for --help: its result, and everything in its folder before and after."""
     jobs, before = [], []
-    for line in REFUSED:
+    for line in (*REFUSED, "--help"):
         folder = tmp_path_factory.mktemp("refused")
         prepare(folder, tiny_run[0])
-        arguments = line.split() if line.startswith("--resume") else [*TINY, *line.split()]
+        alone = line.startswith(("--resume", "--help"))
+        arguments = line.split() if alone else [*TINY, *line.split()]
         jobs.append({"arguments": arguments, "folder": str(folder)})
         before.append(snapshot(folder))
     results = command_lines(jobs)
     after = [snapshot(Path(job["folder"])) for job in jobs]
-    return {line: case for line, *case in zip(REFUSED, results, before, after, strict=True)}
+    return {line: case for line, *case in zip((*REFUSED, "--help"), results, before, after, strict=True)}
 
 
 @pytest.mark.parametrize("line", REFUSED)
@@ -362,11 +374,12 @@ def test_bad_input_is_refused_in_one_line_before_anything_is_compiled_or_written
     assert status == 2
 
 
-def test_help_explains_every_flag(command_lines, tmp_path):
-    [(_, out, _)] = command_lines([{"arguments": ["--help"], "folder": str(tmp_path)}])
+def test_help_explains_every_flag(refusals):
+    (_, out, _), before, after = refusals["--help"]
+    assert after == before
     for flag in ("--seeds", "--labels", "--out", "--set", "--seed", "--[no]resume"):
         explanation = out.partition(f"{flag}:")[2].strip().splitlines()[0]
-        assert len(explanation.split()) >= 4, flag
+        assert len(explanation.split()) >= 3, flag
 
 
 def pendulums(count, starts=None):

@@ -212,7 +212,8 @@ def test_loaded_policy_is_that_of_its_condition_and_seed(row, pendulum):
     agent = jax.tree.map(lambda x: x[row], states.agent)
     action = act(observation)
     assert type(action) is np.ndarray and action.shape == (50, 1)
-    np.testing.assert_allclose(action, 2.0 * np.clip(reference_actor(agent, observation), -1.0, 1.0), rtol=1e-4, atol=1e-4)
+    expected = 2.0 * np.clip(reference_actor(agent, observation), -1.0, 1.0)
+    np.testing.assert_allclose(action, expected, rtol=1e-4, atol=1e-4)
     assert np.abs(action).max() == 2.0 and np.abs(action).min() < 1.9
     # One observation, several axes, and another type of float: the same actions.
     assert act(observation[3]).shape == (1,)

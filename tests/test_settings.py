@@ -113,7 +113,8 @@ def test_wrong_type_is_refused(assignment, words):
 
 
 def test_settings_survive_the_round_trip_through_json():
-    config = settings.override(BASE, ["ppo.hidden=3,5", "labels.capacity=40", "ppo.learning_rate=0.1", "use_true_reward=true"])
+    changes = ["ppo.hidden=3,5", "labels.capacity=40", "ppo.learning_rate=0.1", "use_true_reward=true"]
+    config = settings.override(BASE, changes)
     text = json.dumps(settings.to_dict(config), allow_nan=False)
     assert settings.from_dict(json.loads(text)) == config
     assert settings.to_dict(config)["ppo"]["hidden"] == (3, 5)
