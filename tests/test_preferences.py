@@ -120,3 +120,9 @@ def test_multiplicity_is_poisson():
 def test_members_draw_their_samples_independently():
     correlation = np.corrcoef(multiplicities())
     assert np.abs(correlation[np.triu_indices(3, 1)]).max() < 0.05
+
+
+def test_without_bootstrap_every_member_has_every_row_once():
+    queries, answers = batch([1, 2, 3], [1, 0, 1])
+    buffer = preferences.add(jax.random.key(0), empty(4), queries, answers, bootstrap=False)
+    np.testing.assert_array_equal(buffer.multiplicity, [[1, 1, 0, 0], [1, 1, 0, 0]])

@@ -231,3 +231,13 @@ def test_l2_shrinks_the_weights():
     light, heavy = untrained(), untrained().replace(l2=jnp.array(1.0))
     light, heavy = (fit(jax.random.key(7), ensemble, data())[0] for ensemble in (light, heavy))
     assert norm(heavy) < 0.8 * norm(untrained()) < norm(light)
+
+
+def test_without_normalisation_the_reward_is_the_plain_mean_of_the_members():
+    config = dataclasses.replace(CONFIG, fit_steps=2, normalise=False)
+    ensemble = reward_ensemble.init(jax.random.key(1), env=env(), config=config)
+    ensemble, _ = reward_ensemble.fit(jax.random.key(2), ensemble, data(), moments(), env=env(), config=config)
+    np.testing.assert_array_equal(ensemble.mean, np.zeros(3))
+    np.testing.assert_array_equal(ensemble.std, np.ones(3))
+    rewards = jnp.array([[1.0], [2.0], [6.0]])
+    np.testing.assert_allclose(reward_ensemble.mean_reward(ensemble, rewards), [3.0])

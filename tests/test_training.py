@@ -329,3 +329,10 @@ def test_guard_against_linear_algebra_sees_a_decomposition():
 def called(text):
     """Names of the functions outside XLA that a program calls, in StableHLO or HLO."""
     return set(re.findall(r'custom_call_target="([^"]+)"', text)) | set(re.findall(r"custom_call @([\w$.]+)", text))
+
+
+def test_observations_are_normalised_only_if_asked():
+    """Without normalisation the moments stay those of an empty stream, which leave observations as they are."""
+    off = dataclasses.replace(CONFIG, normalise_observations=False)
+    counts = [jax.jit(train)(jax.random.key(0), config)[0].agent.observation.count for config in (CONFIG, off)]
+    assert counts == [CONFIG.iterations * CONFIG.num_envs * CONFIG.rollout_length, 0]
