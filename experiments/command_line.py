@@ -31,7 +31,7 @@ def run(name: str, main: Callable[[], None]) -> None:
         except Stopped as error:
             _exit(name, str(error), 1)
         except KeyboardInterrupt:
-            _exit(name, "interrupted; what is in the run's folder is complete up to its newest checkpoint", 1)
+            _exit(name, "interrupted", 1)
 
     app.run(guarded, flags_parser=flags_parser(name))
 

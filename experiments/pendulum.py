@@ -170,7 +170,10 @@ def main() -> None:
         raise command_line.BadInput(str(error)) from error
     env = rlhf_jax.make("Pendulum-v1")
     clock.phases["import"] = time.perf_counter() - _STARTED
-    result = study.run_study(run, env, clock)
+    try:
+        result = study.run_study(run, env, clock)
+    except KeyboardInterrupt:
+        raise command_line.Stopped(f"interrupted; go on with --out {run.path} --resume") from None
     with clock.phase("evaluate", "drawing"):
         files = draw(run, result)
     summary = run_folder.plain(summarise(run, result, clock))

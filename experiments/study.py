@@ -149,7 +149,7 @@ def _restore(run: RunFolder) -> tuple[int, training.TrainState | None, dict[str,
         tree = checkpoint.restore(run.checkpoints, done, like)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    say(f"going on from iteration {done}")
+    say(f"going on from iteration {done} of {next(iter(run.conditions.values())).iterations}")
     return done, parallel.place(tree["states"], run.num_agents), jax.device_get(tree["metrics"])
 
 
@@ -170,10 +170,10 @@ def _loop(
             if bad.size:
                 _save(run, done, *before)
                 agent, iteration = bad[np.argmin(bad[:, 1])]
-                good = f"iteration {done} in {run.checkpoints}" if done else "none, it was too early"
+                good = f"the last good checkpoint is iteration {done} in {run.checkpoints}"
                 raise Stopped(
                     f"{run.agent_name(agent)}: a loss, reward or parameter became NaN or infinite in iteration "
-                    f"{done + iteration + 1}; the last good checkpoint: {good}"
+                    f"{done + iteration + 1}; {good if done else 'there is no checkpoint yet'}"
                 )
             metrics = {k: np.concatenate([metrics[k], v], 1) if metrics else v for k, v in chunk.items()}
             _append_metrics(run, chunk, done)
