@@ -227,7 +227,10 @@ class Progress:
         left = per_iteration * (self._starts.stop - done)
         width = 20 * done // self._starts.stop
         returns = self._run.by_condition({key: chunk[key][:, -1] for key in ("return", "labels")})
-        parts = [f"{name} {np.nanmean(v['return']):.0f} ({v['labels'].max()})" for name, v in returns.items()]
+        parts = []
+        for name, values in returns.items():
+            known = values["return"][np.isfinite(values["return"])]
+            parts.append(f"{name} {f'{known.mean():.0f}' if known.size else '–'} ({values['labels'].max()})")
         line = (
             f"[{'█' * width}{'·' * (20 - width)}] iteration {done}/{self._starts.stop}, {left:.0f} s left; "
             f"return (labels): {', '.join(parts)}"
@@ -238,9 +241,11 @@ class Progress:
 
 
 def _append_metrics(run: RunFolder, metrics: dict[str, np.ndarray], first: int) -> None:
+    columns = next(iter(metrics.values())).shape[1] if metrics else 0
+    conditions = run.by_condition(metrics)
     with (run.path / "metrics.jsonl").open("a") as file:
-        for name, values in run.by_condition(metrics).items():
-            for column in range(next(iter(values.values())).shape[1] if values else 0):
+        for column in range(columns):
+            for name, values in conditions.items():
                 row = {"iteration": first + column + 1, "condition": name}
                 row |= {key: run_folder.plain(value[:, column]) for key, value in values.items()}
                 file.write(json.dumps(row) + "\n")
