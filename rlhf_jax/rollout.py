@@ -57,6 +57,8 @@ class Rollout:
 def init(key: jax.Array, *, env: Environment, num_envs: int) -> EnvironmentState:
     """Resets N environments; the key is consumed."""
     observation, state = jax.vmap(env.reset)(jax.random.split(key, num_envs))
+    # gymnax resets some fields to Python numbers, whose weak type would make the second step compile again.
+    state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)
     return EnvironmentState(state, observation, jnp.zeros(num_envs))
 
 

@@ -101,7 +101,7 @@ def load(path: Path) -> RunFolder:
         run = RunFolder(path, record["experiment"], conditions, [int(seed) for seed in record["seeds"]])
     except FileNotFoundError:
         raise ValueError(f"{path} is not the folder of a run: it has no config.json") from None
-    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{file} is damaged: {type(error).__name__}: {error}") from None
     if not run.num_agents:
         raise ValueError(f"{file} is damaged: it names no condition or no seed")

@@ -82,8 +82,8 @@ def without_offset(agents, metrics):
     params = jax.tree.map(np.copy, agents.ensemble.params)
     output = params["params"][f"Dense_{len(CONFIG.reward.hidden)}"]
     offset, output["bias"] = output["bias"][..., 0], np.zeros(())
-    ensemble = agents.ensemble.replace(params=params, optimiser=None, mean=agents.ensemble.mean - offset)
-    return agents.replace(ensemble=ensemble), metrics
+    ensemble = dataclasses.replace(agents.ensemble, params=params, optimiser=None, mean=agents.ensemble.mean - offset)
+    return dataclasses.replace(agents, ensemble=ensemble), metrics
 
 
 @pytest.fixture(scope="module")
@@ -197,31 +197,32 @@ def test_host_driven_loop_compiles_each_half_once(halves, driven):
     assert len(driven[0]) == CONFIG.iterations + 1
     assert [half._cache_size() for half in halves] == [1, 1]
     with pytest.raises(AssertionError, match="traced > 1 times"):  # the guard itself works
-        halves[0](driven[0][0].replace(iteration=jnp.zeros((), jnp.int16)), CONFIG)
+        halves[0](dataclasses.replace(driven[0][0], iteration=jnp.zeros((), jnp.int16)), CONFIG)
 
 
 def test_absorb_does_not_depend_on_the_true_reward(halves, before_absorb, configs):
     state, steps, asked, said = before_absorb
-    unknown = lambda x: x.replace(true_reward=jnp.full_like(x.true_reward, jnp.nan))  # noqa: E731
+    unknown = lambda x: dataclasses.replace(x, true_reward=jnp.full_like(x.true_reward, jnp.nan))  # noqa: E731
     config = lane(configs, 2)
     expected, expected_metrics = halves[1](state, steps, asked, said, config)
     blind, metrics = halves[1](state, unknown(steps), unknown(asked), said, config)
     # Two things may differ: the scale of the true reward, which agents on it use, and how close the learnt one comes.
-    assert_same(blind.replace(true_reward=expected.true_reward), expected)
+    assert_same(dataclasses.replace(blind, true_reward=expected.true_reward), expected)
     assert np.isnan(metrics["correlation"]) and not np.isnan(expected_metrics["correlation"])
     del metrics["correlation"], expected_metrics["correlation"]
     assert_same(metrics, expected_metrics)
     # Ditto in the warm-up, where the scale of the true reward is measured.
-    early = state.replace(iteration=jnp.zeros_like(state.iteration))
+    early = dataclasses.replace(state, iteration=jnp.zeros_like(state.iteration))
     expected, _ = halves[1](early, steps, asked, said, config)
     blind, _ = halves[1](early, unknown(steps), unknown(asked), said, config)
-    assert_same(blind.replace(true_reward=expected.true_reward), expected)
+    assert_same(dataclasses.replace(blind, true_reward=expected.true_reward), expected)
 
 
 def test_agent_on_the_true_reward_learns_from_it(halves, before_absorb, configs):
     state, steps, asked, said = before_absorb
     config = dataclasses.replace(lane(configs, 0), labels=lane(configs, 2).labels)
-    other = steps.replace(true_reward=jnp.cos(jnp.arange(steps.true_reward.size)).reshape(steps.true_reward.shape))
+    rewards = jnp.cos(jnp.arange(steps.true_reward.size)).reshape(steps.true_reward.shape)
+    other = dataclasses.replace(steps, true_reward=rewards)
     agents = [halves[1](state, rewards, asked, said, config)[0].agent for rewards in (steps, other)]
     assert not jnp.array_equal(*(jnp.concatenate([x.ravel() for x in jax.tree.leaves(a.actor)]) for a in agents))
 
@@ -229,22 +230,43 @@ def test_agent_on_the_true_reward_learns_from_it(halves, before_absorb, configs)
 @pytest.mark.parametrize("row, finite", [(0, False), (2, True)])
 def test_finite_tells_of_a_broken_reward(row, finite, halves, before_absorb, configs):
     state, steps, asked, said = before_absorb
-    assert halves[1](state, steps, asked, said, lane(configs, row))[1]["finite"]
-    broken = steps.replace(true_reward=steps.true_reward.at[3, 1].set(jnp.nan))
-    assert halves[1](state, broken, asked, said, lane(configs, row))[1]["finite"] == finite
+    broken = dataclasses.replace(steps, true_reward=steps.true_reward.at[3, 1].set(jnp.nan))
+    # In the warm-up nothing is learnt from the reward that could show it.
+    for iteration in (state.iteration, jnp.zeros_like(state.iteration)):
+        state = dataclasses.replace(state, iteration=iteration)
+        assert halves[1](state, steps, asked, said, lane(configs, row))[1]["finite"]
+        assert halves[1](state, broken, asked, said, lane(configs, row))[1]["finite"] == finite
 
 
-def test_finite_tells_of_a_broken_parameter(halves, before_absorb, configs):
+@pytest.mark.parametrize("part", ["actor", "critic", "reward"])
+def test_finite_tells_of_a_broken_parameter(part, halves, before_absorb, configs):
     state, *rest = before_absorb
-    broken = state.ensemble.replace(params=jax.tree.map(lambda x: x.at[0].set(jnp.inf), state.ensemble.params))
-    assert not halves[1](state.replace(ensemble=broken), *rest, lane(configs, 2))[1]["finite"]
-    broken = state.agent.replace(critic=jax.tree.map(lambda x: x.at[0].set(jnp.nan), state.agent.critic))
-    assert not halves[1](state.replace(agent=broken), *rest, lane(configs, 2))[1]["finite"]
+    agent, ensemble = state.agent, state.ensemble
+    breaking = lambda tree: jax.tree.map(lambda x: x.at[0].set(jnp.nan), tree)  # noqa: E731
+    if part == "reward":
+        ensemble = dataclasses.replace(ensemble, params=breaking(ensemble.params))
+    else:
+        agent = dataclasses.replace(agent, **{part: breaking(getattr(agent, part))})
+    early = dataclasses.replace(state, iteration=jnp.zeros_like(state.iteration))
+    assert halves[1](early, *rest, lane(configs, 2))[1]["finite"]
+    broken = dataclasses.replace(early, agent=agent, ensemble=ensemble)
+    assert not halves[1](broken, *rest, lane(configs, 2))[1]["finite"]
+
+
+def test_every_seed_and_iteration_has_its_own_noise(halves, before_absorb, configs, keys):
+    state, *rest = before_absorb
+    others = [dataclasses.replace(state, key=keys[0]), dataclasses.replace(state, iteration=state.iteration + 1)]
+    for other in others:
+        actions = [halves[0](agent, lane(configs, 2))[1].action for agent in (state, other)]
+        assert (actions[0] != actions[1]).all()
+        bags = [halves[1](agent, *rest, lane(configs, 2))[0].preferences.multiplicity for agent in (state, other)]
+        assert (bags[0] != bags[1]).any()
 
 
 def test_unanswered_queries_leave_the_buffer_as_it_is(halves, before_absorb, configs):
     state, steps, asked, said = before_absorb
-    silent, metrics = halves[1](state, steps, asked, said.replace(weight=0.0 * said.weight), lane(configs, 2))
+    nothing = dataclasses.replace(said, weight=jnp.zeros_like(said.weight))
+    silent, metrics = halves[1](state, steps, asked, nothing, lane(configs, 2))
     assert_same(silent.preferences, state.preferences)
     assert metrics["labels"] == state.preferences.added
 
@@ -252,7 +274,7 @@ def test_unanswered_queries_leave_the_buffer_as_it_is(halves, before_absorb, con
 def test_absorb_takes_the_answers_that_have_arrived(halves, before_absorb, configs):
     state, steps, asked, said = before_absorb
     last = int(np.flatnonzero(said.weight)[-1])
-    alone = said.replace(weight=jnp.zeros_like(said.weight).at[last].set(1.0))
+    alone = dataclasses.replace(said, weight=jnp.zeros_like(said.weight).at[last].set(1.0))
     state_after, metrics = halves[1](state, steps, asked, alone, lane(configs, 2))
     row = int(state.preferences.added)
     assert metrics["labels"] == row + 1
