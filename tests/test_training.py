@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import rlhf_jax
-from rlhf_jax import environments, parallel, teacher, training
+from rlhf_jax import environments, parallel, ppo, teacher, training
 from rlhf_jax.teacher import Answers
 
 BUDGETS = [
@@ -353,8 +353,11 @@ def called(text):
     return set(re.findall(r'custom_call_target="([^"]+)"', text)) | set(re.findall(r"custom_call @([\w$.]+)", text))
 
 
-def test_observations_are_normalised_only_if_asked():
+def test_observations_are_normalised_only_if_asked(halves, before_absorb, configs):
     """Without normalisation the moments stay those of an empty stream, which leave observations as they are."""
-    off = dataclasses.replace(CONFIG, normalise_observations=False)
-    counts = [jax.jit(train)(jax.random.key(0), config)[0].agent.observation.count for config in (CONFIG, off)]
-    assert counts == [CONFIG.iterations * CONFIG.num_envs * CONFIG.rollout_length, 0]
+    fresh = dataclasses.replace(before_absorb[0], agent=ppo.init(jax.random.key(0), env=ENV, config=CONFIG.ppo))
+    on, off = (dataclasses.replace(lane(configs, 2), normalise_observations=value) for value in (True, False))
+    absorb = jax.jit(lambda *args: training.absorb(*args[:-1], env=ENV, config=args[-1]))
+    after_on, after_off = (f(fresh, *before_absorb[1:], c)[0] for f, c in ((halves[1], on), (absorb, off)))
+    assert after_on.agent.observation.count == CONFIG.num_envs * CONFIG.rollout_length
+    assert after_off.agent.observation.count == 0
