@@ -17,8 +17,8 @@ def initialise(
 ) -> Any:
     """Returns initial parameters: He-normal kernels, everything else zero.
 
-    All kernels are cut from one draw, which compiles in a tenth of the time of a draw for each. Not orthogonal: its QR
-    decomposition deadlocks XLA's CPU thread pool when it is batched over agents.
+    All kernels are cut from one draw, which compiles in less than half the time of a draw for each. Not orthogonal: its
+    QR decomposition deadlocks XLA's CPU thread pool when it is batched over agents.
 
     Args:
       key: consumed.
