@@ -464,7 +464,8 @@ def test_trained_policy_is_as_good_in_gymnasium(agent, learnt):
     theirs = play(policies[agent], *pendulums(EPISODES))
     error = np.sqrt((ours.var(ddof=1) + theirs.var(ddof=1)) / EPISODES)
     assert abs(theirs.mean() - ours.mean()) < 3 * error
-    # From the same starts: the same episodes, but for rounding that a swing-up amplifies.
+    # From the same starts: the same episodes, but for rounding, which a swing-up amplifies where it is a close call.
     same = play(policies[agent], *pendulums(EPISODES, np.asarray(results["starts"][agent])))
-    assert np.median(np.abs(same - ours)) < 0.1
+    differences = np.abs(same - ours)
+    assert np.median(differences) < 0.005 and np.quantile(differences, 0.9) < 0.05
     assert abs(same.mean() - ours.mean()) < 0.5 * error
