@@ -112,6 +112,7 @@ class RewardConfig:
     l2_adaptation: factor by which it moves when the ratio of validation to training loss leaves the band; 1 keeps it.
     l2_low: lower end of the band.
     l2_high: upper end of the band.
+    frozen: keep the reward as it is, such as one that was loaded; nothing is fitted.
     """
 
     members: int = _static(3)
@@ -127,6 +128,7 @@ class RewardConfig:
     l2_adaptation: float = 1.1
     l2_low: float = 1.1
     l2_high: float = 1.5
+    frozen: bool = False
 
 
 @jax.tree_util.register_dataclass

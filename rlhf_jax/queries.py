@@ -20,12 +20,14 @@ class Queries:
 
     observation: [Q, 2, L, ...] what the agent saw.
     action: [Q, 2, L, ...] what it did.
+    state: name → [Q, 2, L, ...] the environments' own states, to draw clips from.
     true_reward: [Q, 2, L] for synthetic teachers only.
     asked: [Q] whether the pair is asked about; the slots of a round that are not due are left empty.
     """
 
     observation: jax.Array
     action: jax.Array
+    state: dict[str, jax.Array]
     true_reward: jax.Array
     asked: jax.Array
 
@@ -115,6 +117,7 @@ def select(
     return Queries(
         observation=segments.cut(rollout.observation, pairs, length),
         action=segments.cut(rollout.action, pairs, length),
+        state={name: segments.cut(values, pairs, length) for name, values in rollout.state.items()},
         true_reward=segments.cut(rollout.true_reward, pairs, length),
         asked=(jnp.arange(num_slots) < count) & valid.any(),
     )

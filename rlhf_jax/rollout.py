@@ -33,6 +33,7 @@ class Rollout:
 
     observation: [T, N, ...] what the agent saw.
     action: [T, N, ...] what it did.
+    state: name → [T, N, ...] the environments' own states then, from which clips are drawn.
     log_prob: [T, N] logarithm of the probability with which it did so.
     next_observation: [T, N, ...] what that led to, also at the end of an episode.
     terminated: [T, N] the episode ended by itself.
@@ -42,6 +43,7 @@ class Rollout:
 
     observation: jax.Array
     action: jax.Array
+    state: dict[str, jax.Array]
     log_prob: jax.Array
     next_observation: jax.Array
     terminated: jax.Array
@@ -88,6 +90,7 @@ def rollout(
         transition = Rollout(
             observation=state.observation,
             action=action,
+            state=env.named_state(state.state),
             log_prob=log_prob,
             next_observation=step.final_observation,
             terminated=step.terminated,

@@ -149,7 +149,7 @@ def _contradictions(config: Config, env: Environment) -> Iterator[str]:
     if labels.warmup >= config.iterations:
         yield f"labels.warmup = {labels.warmup} leaves nothing of iterations = {config.iterations} to train in"
         return
-    if not config.use_true_reward and labels.budget < 1:
+    if not config.use_true_reward and not config.reward.frozen and labels.budget < 1:
         yield f"labels.budget = {labels.budget}; it must be at least 1"
     if labels.budget > labels.max_budget:
         yield f"labels.budget = {labels.budget} is more than labels.max_budget = {labels.max_budget}"

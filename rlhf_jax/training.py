@@ -118,7 +118,7 @@ def absorb(
 
     data = preferences.add(key_add, state.preferences, asked, answers, bootstrap=config.reward.bootstrap)
     ensemble, fit_metrics = jax.lax.cond(
-        config.use_true_reward,
+        jnp.logical_or(config.use_true_reward, config.reward.frozen),
         lambda: (state.ensemble, _nothing(reward_ensemble.METRICS)),
         lambda: reward_ensemble.fit(key_fit, state.ensemble, data, observation, env=env, config=config.reward),
     )

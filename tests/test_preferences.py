@@ -24,6 +24,7 @@ def batch(ids, weights):
     queries = Queries(
         observation=content,
         action=jnp.broadcast_to(ids[:, None, None], (len(ids), 2, 3)).astype(jnp.int32),
+        state={},
         true_reward=jnp.zeros((len(ids), 2, 3)),
         asked=jnp.asarray(weights) > 0,
     )

@@ -97,6 +97,7 @@ def rollout_of(done=None, steps=20, num_envs=3):
     return Rollout(
         observation=jnp.stack([step, -step], -1),
         action=step[..., None] + 0.5,
+        state={"step": step},
         log_prob=jnp.zeros((steps, num_envs)),
         next_observation=jnp.zeros((steps, num_envs, 2)),
         terminated=done,

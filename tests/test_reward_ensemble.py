@@ -50,7 +50,7 @@ def data(num_pairs=300):
     """A buffer of 320 rows with the oracle's answers to these pairs."""
     observation, action, returns = pairs(0, num_pairs)
     asked = jnp.ones(num_pairs, bool)
-    queries = Queries(observation, action, jnp.zeros((num_pairs, 2, LENGTH)), asked)
+    queries = Queries(observation, action, {}, jnp.zeros((num_pairs, 2, LENGTH)), asked)
     answers = Answers(jnp.asarray(returns[:, 0] > returns[:, 1], jnp.float32), jnp.ones(num_pairs))
     empty = preferences.init(env=env(), capacity=320, length=LENGTH, members=3)
     return preferences.add(jax.random.key(0), empty, queries, answers)

@@ -17,6 +17,7 @@ def ask(true_reward, error_rate, *, asked=None, seed=0):
     queries = Queries(
         observation=jnp.zeros((*true_reward.shape, 1)),
         action=jnp.zeros((*true_reward.shape, 1)),
+        state={},
         true_reward=true_reward,
         asked=jnp.ones(num_queries, bool) if asked is None else asked,
     )

@@ -81,6 +81,11 @@ class Environment:
         final = info["final_observation"]
         return state, Step(observation, final, jnp.asarray(reward, jnp.float32), terminated, truncated)
 
+    def named_state(self, state: Any) -> dict[str, jax.Array]:
+        """Returns the arrays of a state by name, such as "theta"; "outer.inner" where they are nested."""
+        leaves = jax.tree_util.tree_leaves_with_path(state)
+        return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
     def action_features(self, action: jax.Array) -> jax.Array:
         """Returns what the reward network is told of an action: its clipped value, or a one-hot code.
 
