@@ -20,7 +20,7 @@ import rlhf_jax
 from experiments import benchmark_process as process
 from experiments import benchmark_program as program
 from experiments import command_line
-from experiments.study import say
+from experiments.session import say
 from rlhf_jax import parallel, run_folder, settings
 
 

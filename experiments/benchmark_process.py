@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from experiments.study import say
+from experiments.session import say
 
 CONDITIONS = 4  # Of experiments.pendulum: the true reward, and 350, 700 and 1400 labels.
 LABELS = 700  # Of the condition that is looked at, and of the peer.

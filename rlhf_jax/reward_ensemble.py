@@ -114,10 +114,11 @@ def _gradient_steps(
 ) -> RewardEnsemble:
     """Fits every member to its own bootstrap sample."""
     shape = (config.fit_steps, config.batch_size)
+    multiplicity = data.multiplicity * data.filled[None]
     rows = jax.vmap(lambda key, m: sampling.draw(key, m, shape), out_axes=1)(
-        jax.random.split(key, config.members), data.multiplicity
+        jax.random.split(key, config.members), multiplicity
     )
-    any_data = data.multiplicity.sum(-1) > 0
+    any_data = multiplicity.sum(-1) > 0
     optimiser = optax.scale_by_adam()
 
     def step(carry: tuple[Any, optax.OptState], rows: jax.Array):

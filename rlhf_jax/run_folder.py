@@ -4,12 +4,15 @@ config.json           what was run: settings of every condition, seeds, versions
 metrics.jsonl         one line per iteration and condition, a list over seeds for each metric
 summary.json          the result
 checkpoints/          the newest states of all agents
+labels.sqlite         what people or a stored teacher were asked, and said
 <condition>/*.npy     curves of one condition, [seeds, points]
 """
 
 import dataclasses
+import fcntl
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,9 @@ from rlhf_jax import checkpoint, environments, parallel, ppo, settings, training
 from rlhf_jax.config import Config
 
 _PACKAGES = ("rlhf_jax", "jax", "jaxlib", "flax", "optax", "gymnax", "chex", "orbax-checkpoint", "numpy")
+
+
+LABELS = "labels.sqlite"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +112,21 @@ def load(path: Path) -> RunFolder:
     if not run.num_agents:
         raise ValueError(f"{file} is damaged: it names no condition or no seed")
     return run
+
+
+@contextmanager
+def claim(run: RunFolder) -> Iterator[None]:
+    """Keeps other processes from training in the folder meanwhile.
+
+    Raises:
+      ValueError: another one is.
+    """
+    with (run.path / "config.json").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(f"{run.path} is in use by another process") from None
+        yield
 
 
 def abstract_states(run: RunFolder) -> training.TrainState:

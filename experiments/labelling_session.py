@@ -1,0 +1,171 @@
+"""A training with people: the page beside the loop, checkpoints, and what is left of it all in the run folder."""
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+import rlhf_jax
+from experiments import session
+from experiments.command_line import BadInput, Stopped
+from rlhf_jax import parallel, queries, run_folder, training
+from rlhf_jax.labelling import human_teacher, label_store, pairs, server
+from rlhf_jax.labelling.application import Page, Plan
+from rlhf_jax.labelling.desk import Desk
+from rlhf_jax.labelling.human_teacher import HumanTeacher
+from rlhf_jax.labelling.label_store import LabelStore
+from rlhf_jax.labelling.progress import Progress
+from rlhf_jax.run_folder import RunFolder
+from rlhf_jax.training import TrainState
+
+INSTRUCTION = flags.DEFINE_string("instruction", "", "What the agent should do, in words, for the page.")
+SYNCHRONOUS = flags.DEFINE_boolean(
+    "synchronous", False, "Wait for all answers in every iteration, instead of training on while people answer."
+)
+HOST = flags.DEFINE_string("host", "127.0.0.1", "Where the page is served; beyond this machine it needs a token.")
+PORT = flags.DEFINE_integer("port", 8000, "Another one is chosen if it is taken.", lower_bound=0, upper_bound=65535)
+
+_MAX_INSTRUCTION = 500
+
+Curves = dict[str, np.ndarray]
+"""`[1, iterations]` of each metric."""
+
+
+class LabellingSession:
+    """What a training with people holds open; a context manager."""
+
+    def __init__(self, run: RunFolder) -> None:
+        """Opens the labels of a run, new or resumed.
+
+        Raises:
+          BadInput: they are damaged, the run is in use, or the page cannot be served.
+        """
+        (self.config,) = run.conditions.values()
+        self.run, self.env = run, rlhf_jax.make(self.config.env)
+        self.lanes = parallel.lanes([self.config])
+        self._open = ExitStack()
+        try:
+            self._open.enter_context(run_folder.claim(run))
+            self._store = self._open_store()
+            self._desk, self._progress = Desk(self._store), Progress()
+            self._address = self._serve()
+        except ValueError as error:
+            self._open.close()
+            raise BadInput(str(error)) from error
+
+    def __enter__(self) -> "LabellingSession":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._open.close()
+
+    def _open_store(self) -> LabelStore:
+        path = self.run.path / run_folder.LABELS
+        if not path.exists():
+            if len(INSTRUCTION.value) > _MAX_INSTRUCTION or not INSTRUCTION.value.isprintable():
+                raise ValueError(f"--instruction must be at most {_MAX_INSTRUCTION} printable characters, in one line")
+            layout = pairs.layout(self.env, self.config.queries.segment_length)
+            source = label_store.new_source(self.env, layout, INSTRUCTION.value)
+            LabelStore.create(path, source).close()
+        store = LabelStore(path)
+        self._open.callback(store.close)
+        return store
+
+    def _serve(self) -> str:
+        labels = self.config.labels
+        initial = int(queries.labels_by(jnp.asarray(labels.warmup), config=self.config))
+        plan = Plan(labels.budget, initial, self.config.iterations, SYNCHRONOUS.value)
+        page = Page(self._store, self._desk, self._progress, plan)
+        address = self._open.enter_context(server.serve(page, HOST.value, PORT.value))
+        session.say(f"label at {address}")
+        mode = "waits for each batch" if SYNCHRONOUS.value else "goes on training while people answer"
+        session.say(f"{initial} of {labels.budget} answers are needed before training begins; then the agent {mode}")
+        return address
+
+    def say(self, phase: str, message: str) -> None:
+        """Says on the page and the terminal what is going on."""
+        self._progress.say(phase, message)
+
+    def train(
+        self, clock: session.Clock, until: int | None = None
+    ) -> tuple[training.TrainState, dict[str, np.ndarray]]:
+        """Trains until this iteration, or to the end; returns the state and the metrics, `[1, ...]`.
+
+        Raises:
+          Stopped: by Ctrl-C, after saving.
+        """
+        until = self.config.iterations if until is None else until
+        _, states, metrics = session.restore(self.run)
+        if states is None:
+            key = parallel.agent_keys(self.run.seeds)[0]
+            state = jax.jit(lambda key: training.init(key, env=self.env, config=self.config))(key)
+        else:
+            state = jax.device_put(jax.tree.map(lambda x: x[0], states), jax.devices()[0])
+        self._show_past(metrics)
+        with session.interruptible("saving, then stopping; press Ctrl-C again to stop at once") as stopped:
+            with clock.phase("train", "compiling; the first pairs appear in a moment"):
+                state, metrics = self._loop(state, metrics, until, stopped)
+            self._save(state, metrics)
+            if int(state.iteration) < until:
+                self.say("stopped", "The run was stopped; all answers are kept.")
+                where = f"go on with --out {self.run.path} --resume"
+                raise Stopped(f"stopped at iteration {int(state.iteration)}; all answers are kept; {where}")
+        return jax.tree.map(lambda x: x[None], state), metrics
+
+    def _loop(
+        self, state: TrainState, metrics: Curves, until: int, stopped: Callable[[], bool]
+    ) -> tuple[TrainState, Curves]:
+        lead = 0 if SYNCHRONOUS.value else human_teacher.LEAD
+        people = HumanTeacher(self._store, self._desk, self._progress, env=self.env, config=self.config, lead=lead)
+        rounds = human_teacher.iterations(state, people, stopped, env=self.env, config=self.config)
+        saved = time.perf_counter()
+        while int(state.iteration) < until and not stopped():
+            after, new = next(rounds, (None, {}))
+            if after is None:  # stopped while it waited
+                break
+            row = {name: np.asarray(value)[None, None] for name, value in new.items()}
+            if not row["finite"].all():
+                self._save(state, metrics)
+                where = f"in iteration {int(after.iteration)}; the state before it is saved"
+                raise Stopped(f"a loss, reward or parameter became NaN or infinite {where}")
+            state = after
+            metrics = {k: np.concatenate([metrics[k], v], 1) if metrics else v for k, v in row.items()}
+            session.append_metrics(self.run, row, int(state.iteration) - 1)
+            self._progress.add(int(state.iteration), new)
+            if time.perf_counter() - saved > session.SECONDS_BETWEEN_CHECKPOINTS:
+                self._save(state, metrics)
+                saved = time.perf_counter()
+        return state, metrics
+
+    def _save(self, state: TrainState, metrics: Curves) -> None:
+        session.save(self.run, int(state.iteration), jax.tree.map(lambda x: x[None], state), metrics)
+
+    def _show_past(self, metrics: Curves) -> None:
+        """Puts what happened before the checkpoint on the page's curves and into metrics.jsonl."""
+        (self.run.path / "metrics.jsonl").write_text("")
+        session.append_metrics(self.run, metrics, 0)
+        columns = next(iter(metrics.values())).shape[1] if metrics else 0
+        for column in range(columns):
+            self._progress.add(column + 1, {name: values[0, column] for name, values in metrics.items()})
+
+    def summary(self) -> dict[str, Any]:
+        """Returns what people did."""
+        rows = self._store.answers()
+        in_force = self._store.in_force().values()
+        shown, agreed = self._desk.agreement()
+        seconds = [row.answered - row.shown for row in rows if row.answer != "undo"]
+        return {
+            "answers": dict(Counter(row.answer for row in in_force)),
+            "undone": sum(row.answer == "undo" for row in rows),
+            "skipped": sum(row.answer == "skip" for row in rows),
+            "repeats": {"shown": shown, "agreed": agreed},
+            "labellers": dict(Counter(row.labeller for row in in_force)),
+            "median_seconds_per_answer": statistics.median(seconds) if seconds else None,
+        }

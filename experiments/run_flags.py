@@ -1,0 +1,85 @@
+"""The flags that every training has, and the run folder that they lead to."""
+
+import importlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from absl import flags
+
+import rlhf_jax
+from experiments.command_line import BadInput
+from rlhf_jax import run_folder
+from rlhf_jax.run_folder import RunFolder
+
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the first agent; the others follow.", lower_bound=0)
+OUT = flags.DEFINE_string("out", None, "Folder of the run; results/<experiment>/<time> if not given.")
+SET = flags.DEFINE_multi_string("set", [], "A setting, such as ppo.learning_rate=3e-4; may be repeated.")
+RESUME = flags.DEFINE_boolean("resume", False, "Go on with the run in --out from its newest checkpoint.")
+
+IMPORT = flags.DEFINE_multi_string("import", [], "A module to import first, such as one that registers a renderer.")
+
+Conditions = dict[str, rlhf_jax.Config]
+
+
+def open_run(
+    experiment: str,
+    conditions: Callable[[], Conditions],
+    check: Callable[[Conditions], None],
+    *,
+    seeds: int,
+    settled: Sequence[str],
+) -> RunFolder:
+    """Opens the folder of the run, new or resumed, after checking all that was asked for.
+
+    Args:
+      experiment: its name.
+      conditions: returns the settings of each condition of a new run; raises ValueError.
+      check: checks them; raises ValueError.
+      seeds: agents per condition of a new run.
+      settled: flags of the experiment that have no say with --resume.
+
+    Raises:
+      BadInput: something of it is wrong.
+    """
+    try:
+        _import_modules()
+        if RESUME.value:
+            return _resumed(experiment, check, [*settled, "seed", "set"])
+        lanes = conditions()
+        check(lanes)
+        numbers = range(SEED.value, SEED.value + seeds)
+        if numbers[-1] >= 2**32:
+            raise ValueError(f"--seed {SEED.value} with {seeds} seeds goes beyond {2**32 - 1}")
+        out = Path(OUT.value or f"results/{experiment}/{time.strftime('%Y-%m-%d-%H%M%S')}")
+        return run_folder.create(out, experiment, lanes, numbers)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+
+
+def _resumed(experiment: str, check: Callable[[Conditions], None], settled: Sequence[str]) -> RunFolder:
+    ignored = [name for name in settled if flags.FLAGS[name].present]
+    if ignored:
+        raise ValueError(f"--{ignored[0]} has no say with --resume: the run's config.json has it")
+    if OUT.value is None:
+        raise ValueError("--resume needs the run's folder as --out")
+    run = run_folder.load(Path(OUT.value))
+    if run.experiment != experiment:
+        raise ValueError(f"{run.path} is a run of experiments.{run.experiment}, not of experiments.{experiment}")
+    check(run.conditions)
+    return run
+
+
+def refuse_settings(*names: str) -> None:
+    """Raises ValueError if --set names a setting that a flag of the experiment decides."""
+    for name in names:
+        if any(text.split("=")[0].strip() == name for text in SET.value):
+            raise ValueError(f"--set {name} has no say here: a flag of its own decides it")
+
+
+def _import_modules() -> None:
+    for name in IMPORT.value:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ValueError(f"--import {name} does not work: {error}") from None

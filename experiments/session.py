@@ -1,0 +1,105 @@
+"""What every run does around its loop: it says what it does, measures it, saves it, and stops in good order."""
+
+import dataclasses
+import json
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.command_line import BadInput
+from rlhf_jax import checkpoint, parallel, run_folder, training
+from rlhf_jax.run_folder import RunFolder
+
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+
+
+@dataclasses.dataclass
+class Clock:
+    """Wall seconds of each phase, and of the process."""
+
+    started: float
+    phases: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str, what: str) -> Iterator[None]:
+        """Says what is being done, and measures it."""
+        say(what)
+        start = time.perf_counter()
+        yield
+        self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - start
+
+    def wall_seconds(self) -> dict[str, float]:
+        """Returns the seconds of each phase and in total."""
+        return {**self.phases, "total": time.perf_counter() - self.started}
+
+
+def say(message: str) -> None:
+    """Prints a line at once."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def cpu_seconds() -> float:
+    """Returns user and system seconds of this process since it started, over all cores."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def restore(run: RunFolder) -> tuple[int, training.TrainState | None, dict[str, np.ndarray]]:
+    """Returns the iterations done, the states and the metrics of the newest checkpoint; nothing if there is none."""
+    done = checkpoint.latest(run.checkpoints)
+    if done is None:
+        return 0, None, {}
+    like = {"states": run_folder.abstract_states(run), "metrics": run_folder.abstract_metrics(run, done)}
+    try:
+        tree = checkpoint.restore(run.checkpoints, done, like)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    say(f"going on from iteration {done} of {next(iter(run.conditions.values())).iterations}")
+    return done, parallel.place(tree["states"], run.num_agents), jax.device_get(tree["metrics"])
+
+
+def save(run: RunFolder, iteration: int, states: Any, metrics: dict[str, np.ndarray]) -> None:
+    if iteration and checkpoint.latest(run.checkpoints) != iteration:
+        checkpoint.save(run.checkpoints, iteration, {"states": states, "metrics": metrics})
+
+
+@contextmanager
+def interruptible(notice: str) -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C into a flag, because an exception inside a compiled call would lose what it computes.
+
+    Args:
+      notice: what to say then.
+    """
+    seen: list[int] = []
+
+    def handle(number: int, frame: Any) -> None:
+        del frame
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+        say(f"\n{notice}")
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def append_metrics(run: RunFolder, metrics: dict[str, np.ndarray], first: int) -> None:
+    columns = next(iter(metrics.values())).shape[1] if metrics else 0
+    conditions = run.by_condition(metrics)
+    with (run.path / "metrics.jsonl").open("a") as file:
+        for column in range(columns):
+            for name, values in conditions.items():
+                row = {"iteration": first + column + 1, "condition": name}
+                row |= {key: run_folder.plain(value[:, column]) for key, value in values.items()}
+                file.write(json.dumps(row) + "\n")

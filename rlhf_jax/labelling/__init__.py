@@ -1,0 +1,10 @@
+"""Host only: people in place of the synthetic teacher. What they are asked, shown and say; the page they say it in.
+
+pairs           pairs of segments as records, the form in which they are stored
+label_store     the pairs and the answers, in an SQLite file
+labels_file     the same in one NumPy file, for other runs, machines and programs
+desk            who is shown which pair, and what may be answered
+clips           a pair as pictures
+server          the page and its requests
+human_teacher   asks queries, waits for answers, hands them to the training loop
+"""

@@ -1,0 +1,164 @@
+"""People in place of the synthetic teacher: queries go to the desk, answers are taken when they come."""
+
+import dataclasses
+import random
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlhf_jax import bradley_terry, preferences, queries, reward_ensemble, training
+from rlhf_jax.config import Config
+from rlhf_jax.environments import Environment
+from rlhf_jax.labelling import pairs
+from rlhf_jax.labelling.desk import Desk
+from rlhf_jax.labelling.label_store import LabelStore
+from rlhf_jax.labelling.progress import Progress
+from rlhf_jax.queries import Queries
+from rlhf_jax.reward_ensemble import RewardEnsemble
+from rlhf_jax.teacher import Answers
+from rlhf_jax.training import Metrics, TrainState
+
+LEAD = 8
+"""How many pairs without an answer the agent may leave behind it, unless it is told to wait for each batch."""
+
+_PATIENCE = 0.2  # seconds between looks at whether the run was stopped
+
+
+def iterations(
+    state: TrainState, people: "HumanTeacher", stopped: Callable[[], bool], *, env: Environment, config: Config
+) -> Iterator[tuple[TrainState, Metrics]]:
+    """Does the rounds of `rlhf_jax.train` with people in place of the synthetic teacher.
+
+    With the same answers, given before each round goes on, the states are those of `rlhf_jax.train`, bit for bit.
+
+    Args:
+      state: the agent, new or from a checkpoint.
+      people: who is asked.
+      stopped: says whether to stop waiting for them.
+      env: the environment.
+      config: the settings.
+
+    Yields:
+      The agent and the metrics after each iteration, until all are done or the run was stopped.
+    """
+    propose, absorb = (jax.jit(partial(half, env=env, config=config)) for half in (training.propose, training.absorb))
+    while (iteration := int(state.iteration)) < config.iterations:
+        acted, steps, chosen, acting = propose(state)
+        people.ask(chosen, acted)
+        if not people.wait(iteration, stopped):
+            return
+        acted, asked, answers = people.answers(acted)
+        state, learning = absorb(acted, steps, asked, answers)
+        yield state, acting | learning
+
+
+class HumanTeacher:
+    """What stands between the training loop and the people at the desk."""
+
+    def __init__(
+        self, store: LabelStore, desk: Desk, progress: Progress, *, env: Environment, config: Config, lead: int = LEAD
+    ) -> None:
+        """Takes the desk that hands out the store's pairs, and how far the agent may run ahead of the answers.
+
+        With a lead of 0 every round waits for all of its answers.
+        """
+        self._store, self._desk, self._progress = store, desk, progress
+        self._config, self._lead = config, lead
+        self._slots = queries.slots(config)
+        self._judge = jax.jit(partial(_probabilities, env=env, config=config))
+        self._revise = jax.jit(preferences.revise)
+
+    def ask(self, chosen: Queries, state: TrainState) -> None:
+        """Puts queries on the desk, as many as are due, and tells it what the model thinks of all that are open.
+
+        After a restart the rounds since the checkpoint are done again; what they asked is on the desk already.
+        """
+        iteration = int(state.iteration)
+        due = int(queries.labels_by(state.iteration + 1, config=self._config)) - self._store.num_pairs()
+        records = pairs.to_records(chosen, self._store.source.layout)[: max(due, 0)]
+        new = self._store.ask(records, iteration, [random.random() < 0.5 for _ in records])
+        self._desk.tell(iteration, self._think(state, [*self._desk.open_pairs(), *new]))
+        self._desk.ask(new)
+
+    def _think(self, state: TrainState, asked: list[int]) -> dict[int, float]:
+        if int(state.preferences.added) == 0:
+            return {}
+        batches = [asked[i : i + self._slots] for i in range(0, len(asked), self._slots)]
+        thoughts: dict[int, float] = {}
+        for batch in batches:
+            queried = pairs.to_queries(self._store.segments(batch), self._slots)
+            probabilities = np.asarray(self._judge(state.ensemble, queried))
+            thoughts |= dict(zip(batch, probabilities[: len(batch)].tolist(), strict=True))
+        return thoughts
+
+    def wait(self, iteration: int, stopped: Callable[[], bool]) -> bool:
+        """Waits until the agent may go on; returns False if the run was stopped instead.
+
+        It waits for every answer while the initial labels are gathered, and in the last iteration, after which no
+        answer could teach it anything.
+        """
+        initial = iteration < self._config.labels.warmup
+        lead = 0 if initial or iteration == self._config.iterations - 1 else self._lead
+        while not self._desk.wait(lead, _PATIENCE):
+            if stopped():
+                return False
+            self._progress.say(*self._complaint(initial, lead))
+        self._progress.say("training", f"The agent trains: iteration {iteration + 1} of {self._config.iterations}.")
+        return not stopped()
+
+    def _complaint(self, initial: bool, lead: int) -> tuple[str, str]:
+        waiting = self._desk.waiting
+        if initial:
+            first = int(queries.labels_by(jnp.asarray(self._config.labels.warmup), config=self._config))
+            missing = max(first - len(self._store.in_force()), waiting)
+            return "initial", f"Training begins after {first} initial labels: {missing} are missing."
+        if lead:
+            return "waiting", f"The agent waits: {waiting} pairs have no answer yet, it goes on at {lead}."
+        return "waiting", f"The agent waits for the answers to {waiting} pair{'s' if waiting != 1 else ''}."
+
+    def answers(self, state: TrainState) -> tuple[TrainState, Queries, Answers]:
+        """Returns what has arrived, at most Q answers, oldest pairs first, in a form that `absorb` takes.
+
+        Answers that were changed or taken back since they were learnt from are changed in the state's buffer.
+        """
+        in_force = self._store.in_force()
+        added = int(state.preferences.added)
+        learnt = self._store.learnt()[:added]
+        told = set(learnt)
+        labels = {pair: answer.label for pair, answer in sorted(in_force.items())}
+        new = [pair for pair, label in labels.items() if label is not None and pair not in told][: self._slots]
+        self._store.learn(new, added)
+        state = dataclasses.replace(state, preferences=self._revised(state.preferences, learnt, labels))
+        label, weight = np.zeros(self._slots, np.float32), np.zeros(self._slots, np.float32)
+        label[: len(new)], weight[: len(new)] = [labels[pair] for pair in new], 1.0
+        asked = pairs.to_queries(self._store.segments(new), self._slots)
+        return state, asked, Answers(jnp.asarray(label), jnp.asarray(weight))
+
+    def _revised(
+        self, data: preferences.Preferences, learnt: list[int], labels: dict[int, float | None]
+    ) -> preferences.Preferences:
+        """Returns the buffer with the answers that are in force now."""
+        capacity = data.label.shape[0]
+        old_label, old_filled = np.asarray(data.label), np.asarray(data.filled)
+        changes = []
+        for position in range(max(len(learnt) - capacity, 0), len(learnt)):
+            row, label = position % capacity, labels.get(learnt[position])
+            if old_filled[row] != (label is not None) or (label is not None and old_label[row] != label):
+                changes.append((row, label or 0.0, label is not None))
+        for i in range(0, len(changes), self._slots):
+            batch = changes[i : i + self._slots]
+            padding = [(capacity, 0.0, False)] * (self._slots - len(batch))
+            rows, values, filled = zip(*batch, *padding, strict=True)
+            data = self._revise(data, jnp.asarray(rows), jnp.asarray(values, jnp.float32), jnp.asarray(filled))
+        return data
+
+
+def _probabilities(ensemble: RewardEnsemble, queried: Queries, *, env: Environment, config: Config) -> jax.Array:
+    """Returns the `[Q]` probability that slot 0 is better, in the mean of the members."""
+    rewards = reward_ensemble.member_rewards(
+        ensemble, queried.observation, queried.action, env=env, config=config.reward
+    )
+    return bradley_terry.preference_probability(rewards.sum(-1)).mean(0)

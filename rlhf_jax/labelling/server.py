@@ -1,0 +1,74 @@
+"""The thread that serves the labelling page beside the training."""
+
+import errno
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from rlhf_jax.labelling import application, security
+from rlhf_jax.labelling.application import Page
+
+_STARTUP_SECONDS = 10.0
+
+
+@contextmanager
+def serve(page: Page, host: str = "127.0.0.1", port: int = 8000) -> Iterator[str]:
+    """Serves a page from a thread of its own.
+
+    Args:
+      page: what to serve.
+      host: where to listen. Anything but a loopback address needs a token, which is part of the address of the page.
+      port: where to listen; if it is taken, another one is chosen.
+
+    Yields:
+      The address of the page.
+
+    Raises:
+      ValueError: it is not possible to listen there.
+    """
+    listener = _listen(host, port)
+    port = listener.getsockname()[1]
+    token = None if security.is_loopback(host) else secrets.token_urlsafe(16)
+    # What the page is made of holds no secret, and a browser cannot send the token along for it.
+    public = [path for path in application.static_files() if path != "/"]
+    app = security.Guard(application.application(page), host=host, port=port, token=token, open_paths=public)
+    config = uvicorn.Config(
+        app, http="h11", ws="none", lifespan="off", log_level="error", access_log=False, server_header=False,
+        timeout_graceful_shutdown=1, limit_concurrency=256,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="page", daemon=True)
+    thread.start()
+    deadline = time.monotonic() + _STARTUP_SECONDS
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise ValueError(f"the page could not be served on {host}:{port}")
+        time.sleep(0.01)
+    shown = f"[{host}]" if ":" in host else host
+    try:
+        yield f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+    finally:
+        server.should_exit = True
+        thread.join(timeout=5.0)
+        page.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for candidate in (port, 0):
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, candidate))
+        except OSError as error:
+            listener.close()
+            if candidate == 0 or error.errno != errno.EADDRINUSE:
+                raise ValueError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+        else:
+            return listener
+    raise AssertionError("unreachable")
