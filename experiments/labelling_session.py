@@ -16,8 +16,7 @@ import rlhf_jax
 from experiments import session
 from experiments.command_line import BadInput, Stopped
 from rlhf_jax import parallel, queries, run_folder, training
-from rlhf_jax.labelling import human_teacher, label_store, pairs, server
-from rlhf_jax.labelling.application import Page, Plan
+from rlhf_jax.labelling import human_teacher, label_store, pairs
 from rlhf_jax.labelling.desk import Desk
 from rlhf_jax.labelling.human_teacher import HumanTeacher
 from rlhf_jax.labelling.label_store import LabelStore
@@ -79,6 +78,11 @@ class LabellingSession:
         return store
 
     def _serve(self) -> str:
+        try:
+            from rlhf_jax.labelling import server
+            from rlhf_jax.labelling.application import Page, Plan
+        except ImportError as error:
+            raise ValueError(f'the page needs {error.name}: pip install -e ".[human]"') from None
         labels = self.config.labels
         initial = int(queries.labels_by(jnp.asarray(labels.warmup), config=self.config))
         plan = Plan(labels.budget, initial, self.config.iterations, SYNCHRONOUS.value)

@@ -78,8 +78,8 @@ def test_upright_rod_is_above_the_pivot_and_hanging_rod_below():
 def test_mirrored_pose_gives_mirrored_picture(angle, torque):
     picture, mirror = pendulum(angle, torque).astype(int), pendulum(-angle, -torque)[:, ::-1].astype(int)
     # Rasterising rounds one way, which moves an edge by at most one of the four subpixels.
-    assert np.abs(picture - mirror).max() <= 110
-    assert np.abs(picture - mirror).mean() < 1.0
+    assert np.abs(picture - mirror).max() <= 55
+    assert np.abs(picture - mirror).mean() < 0.1
     assert np.abs(picture - mirror[:, ::-1]).mean() > 3.0
 
 
@@ -116,9 +116,10 @@ def test_cartpole_at_its_limits_is_wholly_in_the_picture():
 
 
 def test_cartpole_leans_by_its_angle():
-    for angle in (-0.4, 0.2, 0.7):
-        x, y = (rod(cartpole(0.0, angle, 1)) - rod(cartpole(0.0, 0.0, 1)).min(axis=0)).mean(axis=0)
-        np.testing.assert_allclose(np.arctan2(x, y), angle, atol=0.15)
+    for angle in (-0.4, 0.0, 0.2, 0.7):
+        values, axes = np.linalg.eigh(np.cov(rod(cartpole(0.0, angle, 1)).T))
+        x, y = axes[:, values.argmax()]
+        np.testing.assert_allclose(np.arctan(x / y), angle, atol=0.02)
 
 
 VALLEY, TOP = -np.pi / 6, np.pi / 6  # Where sin(3 x) is −1 and 1, and the car is level.
@@ -179,12 +180,13 @@ def test_acrobot_hangs_and_bends_where_gymnasium_draws_it(first, second):
     metre = SIZE / 4.4
     elbow = metre * np.array([np.sin(first), -np.cos(first)])
     tip = elbow + metre * np.array([np.sin(first + second), -np.cos(first + second)])
-    # The hole of the elbow moves the mean of the second link by a pixel, the second link covers an end of the first.
-    np.testing.assert_allclose(rod(picture).mean(axis=0), 0.5 * (elbow + tip), atol=1.5)
+    # The second link covers an end of the first.
     np.testing.assert_allclose(pixels(picture, canvas.INK).mean(axis=0), 0.5 * elbow, atol=3.0)
-    along = (tip - elbow) / metre
-    # The rod ends in a half disc of radius 0.03.
-    np.testing.assert_allclose((rod(picture) @ along).max(), tip @ along + 0.03 * SIZE, atol=1.5)
+    # The ends of the second link are half discs of radius 0.03; a pixel that is covered in part may not count.
+    forth, side = (tip - elbow) / metre, (elbow - tip)[::-1] * [-1.0, 1.0] / metre
+    reach, width = (rod(picture) - elbow) @ forth, (rod(picture) - elbow) @ side
+    np.testing.assert_allclose([reach.min(), reach.max()], [-0.03 * SIZE, metre + 0.03 * SIZE], atol=1.5)
+    np.testing.assert_allclose([width.min(), width.max()], [-0.03 * SIZE, 0.03 * SIZE], atol=1.2)
 
 
 def test_acrobot_has_to_pass_the_line_a_metre_above_its_pivot():

@@ -5,6 +5,7 @@ and 1 + i in the upper right. Multiplying by `exp(1j * angle)` turns counter-clo
 are drawn four times too large and scaled down, which smooths their edges.
 """
 
+import cmath
 import math
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ GOAL: Colour = (52, 152, 128)
 
 _SUPERSAMPLING = 4
 _CIRCLE = np.exp(2j * math.pi * np.arange(48) / 48)
+_ARC = np.linspace(0.0, 1.0, 12)
 _CAP = np.exp(1j * np.linspace(0.5, 1.5, 13) * math.pi)
 _CORNERS = np.exp(1j * (np.linspace(0.0, 0.5, 5) + 0.5 * np.arange(4)[:, None]) * math.pi)
 
@@ -54,19 +56,20 @@ class Canvas:
     def over(self, background: Background) -> np.ndarray:
         """Returns the `[size, size, 3]` uint8 picture of the shapes over a background.
 
-        Only the box around the shapes is drawn: copying and scaling the whole took two thirds of the time.
+        Only the box around the shapes is drawn: copying and scaling the whole took about half of the time.
         """
         pixels = background.pixels.copy()
         size = len(pixels)
         places = self._places(size)
         if not len(places):
             return pixels
-        left, top = np.clip(places.min(0) // _SUPERSAMPLING, 0, size).astype(int).tolist()
-        right, bottom = np.clip(places.max(0) // _SUPERSAMPLING + 1, 0, size).astype(int).tolist()
+        # Plain numbers: np.clip of so few takes longer than a shape.
+        left, top = (max(0, int(place // _SUPERSAMPLING)) for place in places.min(0).tolist())
+        right, bottom = (min(size, int(place // _SUPERSAMPLING) + 1) for place in places.max(0).tolist())
         if left < right and top < bottom:
-            box = [edge * _SUPERSAMPLING for edge in (left, top, right, bottom)]
-            image = background.image.crop(tuple(box))
-            self._draw(image, places - box[:2])
+            x, y = left * _SUPERSAMPLING, top * _SUPERSAMPLING
+            image = background.image.crop((x, y, right * _SUPERSAMPLING, bottom * _SUPERSAMPLING))
+            self._draw(image, places - (x, y))
             # The average of each 4 × 4 block is the covered area.
             pixels[top:bottom, left:right] = image.reduce(_SUPERSAMPLING)
         return pixels
@@ -139,18 +142,19 @@ class Canvas:
         half = min(0.102 * radius, 0.5 * head)
         neck = start + sweep - head_sweep
         # The shaft ends inside the head.
-        spine = np.exp(1j * (heading + sign * np.linspace(0.0, neck + 0.3 * head_sweep, 12)))
+        spine = np.exp(1j * (heading + sign * (neck + 0.3 * head_sweep) * _ARC))
         self.polygon(centre + np.concatenate([(radius + half) * spine, (radius - half) * spine[::-1]]), ACTION)
-        base, tip, outwards = np.exp(1j * (heading + sign * (neck + head_sweep * np.array([0.0, 1.0, 0.5]))))
-        base, tip = centre + radius * base, centre + radius * tip
-        self.polygon(np.array([base + head * outwards, tip, base - head * outwards]), ACTION)
+        base = centre + cmath.rect(radius, heading + sign * neck)
+        tip = centre + cmath.rect(radius, heading + sign * (neck + head_sweep))
+        outwards = cmath.rect(head, heading + sign * (neck + 0.5 * head_sweep))
+        self.polygon(np.array([base + outwards, tip, base - outwards]), ACTION)
 
     def _places(self, size: int) -> np.ndarray:
         """Returns the `[K, 2]` columns and rows of the points of all shapes in the large image."""
         points = np.concatenate(self._shapes) if self._shapes else np.empty(0, complex)
         places = np.stack([points.real, 1.0 - points.imag], 1) * (size * _SUPERSAMPLING)
-        # Half a place less, because Pillow's whole numbers are the middles of places; rounded, because it would truncate
-        # and so move every shape up and to the left.
+        # Half a place less, because Pillow's whole numbers are the middles of places. Rounded, because it truncates,
+        # which would move every shape up and to the left.
         return np.rint(places - 0.5)
 
     def _draw(self, image: Image.Image, places: np.ndarray) -> None:
