@@ -17,9 +17,9 @@ from typing import Any
 from absl import app, flags, logging
 
 import rlhf_jax
+from experiments import benchmark_labelling, command_line, tables
 from experiments import benchmark_process as process
 from experiments import benchmark_program as program
-from experiments import command_line
 from experiments.session import say
 from rlhf_jax import parallel, run_folder, settings
 
@@ -34,6 +34,7 @@ class Plan:
     repeats: timings of each thing.
     sample_seconds: how long one timing of a small program should last.
     square: rows of the large matrix.
+    answers: how many to give on the labelling page.
     assignments: settings beside the user's.
     peer_flags: of benchmark_peer.py.
     """
@@ -44,6 +45,7 @@ class Plan:
     repeats: int = 7
     sample_seconds: float = 0.2
     square: int = 2048
+    answers: int = 400
     assignments: tuple[str, ...] = ()
     peer_flags: tuple[str, ...] = ()
 
@@ -55,24 +57,10 @@ QUICK = Plan(
     repeats=2,
     sample_seconds=0.02,
     square=256,
+    answers=20,
     assignments=("iterations=3", "labels.warmup=1"),
     peer_flags=tuple(["--timesteps", "4096", "--comparisons", "40", "--iterations", "2", "--episodes", "8"]),
 )
-
-
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Returns rows as lines of text: the first column to the left, the others to the right, as wide as they need."""
-    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
-    return [
-        "  ".join(text.rjust(widths[i]) if i else text.ljust(widths[i]) for i, text in enumerate(row)).rstrip()
-        for row in rows
-    ]
-
-
-def ranged(values: dict[str, float], digits: int = 2) -> str:
-    """Returns the median with the least and the largest, such as `1.52 [1.47, 1.60]`, or alone if they are the same."""
-    low, middle, high = (f"{values[key]:.{digits}f}" for key in ("min", "median", "max"))
-    return middle if low == high else f"{middle} [{low}, {high}]"
 
 
 def figure_table(figure: dict[str, Any]) -> list[str]:
@@ -89,7 +77,7 @@ def figure_table(figure: dict[str, Any]) -> list[str]:
         rows.append([f"  {name}", *(f"{run[key]:.2f}" for key in keys), f"{run['peak_mib']:.0f}"])
     ratios = [f"{figure[key]:.2f}" for key in ("wall_cold_over_warm", "compile_cold_over_warm")]
     rows.append(["  cold ÷ warm", ratios[0], "", "", ratios[1]])
-    return columns(rows)
+    return tables.columns(rows)
 
 
 def steady_table(steady: dict[str, Any]) -> list[str]:
@@ -102,10 +90,10 @@ def steady_table(steady: dict[str, Any]) -> list[str]:
         spent = [f"{1e3 * row[f'{clock}_seconds_per_agent_iteration']:.2f}" for clock in ("wall", "processor")]
         rows.append([f"  {label}", *steps, *spent, f"{row['cores_busy']:.2f}"])
     overheads = [
-        f"{ranged(steady[f'preference_overhead_over_{key}'])} × {label}"
+        f"{tables.ranged(steady[f'preference_overhead_over_{key}'])} × {label}"
         for key, label in (("true_reward", "true reward"), ("plain_ppo", "plain PPO"))
     ]
-    return [*columns(rows), f"  preferences cost, in {steady['overhead_clock']} time: {', '.join(overheads)}"]
+    return [*tables.columns(rows), f"  preferences cost, in {steady['overhead_clock']} time: {', '.join(overheads)}"]
 
 
 def scaling_table(scaling: dict[str, Any]) -> list[str]:
@@ -115,9 +103,9 @@ def scaling_table(scaling: dict[str, Any]) -> list[str]:
     ]
     for size, doubling in zip(scaling["sizes"], [None, *scaling["ratio_per_doubling"]], strict=True):
         spent = [f"{1e3 * size[f'{clock}_seconds_per_iteration']:.1f}" for clock in ("wall", "processor")]
-        ratios = [ranged(doubling[clock]) for clock in ("wall", "processor")] if doubling else []
+        ratios = [tables.ranged(doubling[clock]) for clock in ("wall", "processor")] if doubling else []
         rows.append([f"  {size['agents']} agents", *spent, f"{size['cores_busy']:.2f}", *ratios])
-    return columns(rows)
+    return tables.columns(rows)
 
 
 def matmul_table(matmul: dict[str, Any]) -> list[str]:
@@ -126,10 +114,10 @@ def matmul_table(matmul: dict[str, Any]) -> list[str]:
     for name, label in (("ppo", "PPO update"), ("reward_fit", "reward fit")):
         row = matmul[name]
         rates = [f"{row[key]:.1f}" for key in ("matmul_gflops", "achieved_gflops")]
-        rows.append([f"  {label}", *rates, ranged(row["share"])])
+        rows.append([f"  {label}", *rates, tables.ranged(row["share"])])
     square = matmul["square"]
     rows.append([f"  {square['rows']} × {square['rows']}", f"{square['gflops']:.1f}"])
-    return columns(rows)
+    return tables.columns(rows)
 
 
 def peer_table(peer: dict[str, Any]) -> list[str]:
@@ -137,10 +125,10 @@ def peer_table(peer: dict[str, Any]) -> list[str]:
     first = peer["runs"][0]["peer"]
     rows = [[f"against {first['peer']} {first['version']}", "processor s per agent", "return"]]
     for name, label in (("ours", f"ours, cold, shared by {peer['agents']}"), ("peer", first["peer"])):
-        spent = ranged(peer[f"{name}_processor_seconds_per_agent"])
-        rows.append([f"  {label}", spent, ranged(peer[f"{name}_return"], 1)])
-    rows.append(["  peer ÷ ours", ranged(peer["processor_ratio"], 1)])
-    return columns(rows)
+        spent = tables.ranged(peer[f"{name}_processor_seconds_per_agent"])
+        rows.append([f"  {label}", spent, tables.ranged(peer[f"{name}_return"], 1)])
+    rows.append(["  peer ÷ ours", tables.ranged(peer["processor_ratio"], 1)])
+    return tables.columns(rows)
 
 
 def table(record: dict[str, Any]) -> str:
@@ -151,6 +139,7 @@ def table(record: dict[str, Any]) -> str:
         "steady": steady_table,
         "scaling": scaling_table,
         "matmul": matmul_table,
+        "labelling": benchmark_labelling.table,
     }
     return "\n\n".join("\n".join(part(record[name])) for name, part in parts.items() if record.get(name))
 
@@ -212,6 +201,8 @@ def measure(
     yield "scaling", program.scaling(list(crowds.values()), plan.repeats)
     say(f"share of the matmul peak, {plan.repeats} repeats")
     yield "matmul", program.matmul_share(steady, plan.square, plan.repeats, plan.sample_seconds)
+    say(f"the labelling page beside the training: {plan.answers} answers, {plan.repeats} repeats")
+    yield "labelling", benchmark_labelling.measure(config, env, plan.answers, plan.repeats, plan.sample_seconds * 10)
 
 
 def main(argv: list[str]) -> None:

@@ -1,47 +1,16 @@
 """Labels through HTTP by the true reward, as a person would by the page.
 
-python tests/scripted_labeller.py http://127.0.0.1:8000/ RUN
+    python tests/scripted_labeller.py http://127.0.0.1:8000/ RUN
 """
 
-import json
+import math
 import sys
 import time
 import urllib.error
-import urllib.request
-import uuid
 from pathlib import Path
 
+from rlhf_jax.labelling.client import Client
 from rlhf_jax.labelling.label_store import LabelStore
-
-
-class Client:
-    """Somebody with a browser."""
-
-    def __init__(self, address: str, labeller: str = "script") -> None:
-        self.address, _, self._token = address.partition("?token=")
-        self.labeller, self.tab = labeller, uuid.uuid4().hex
-
-    def get(self, path: str) -> bytes:
-        """Returns what a GET returns."""
-        return self._request(path, None)
-
-    def post(self, path: str, **fields: object) -> dict:
-        """Returns what a POST of these fields by this labeller returns."""
-        body = {"labeller": self.labeller, "tab": self.tab, **fields}
-        return json.loads(self._request(path, json.dumps(body).encode()))
-
-    def _request(self, path: str, body: bytes | None) -> bytes:
-        headers = {"Content-Type": "application/json"} | (
-            {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        )
-        request = urllib.request.Request(self.address.rstrip("/") + path, body, headers)
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return response.read()
-
-    def answer(self, status: dict, pair: dict, answer: str, **more: object) -> dict:
-        """Answers a pair."""
-        fields = {"pair": pair["id"], "swapped": pair["swapped"], "token": uuid.uuid4().hex, "change": False, **more}
-        return self.post("/api/answer", run=status["run"], answer=answer, **fields)
 
 
 def better_side(store: LabelStore, pair: dict) -> str:
@@ -52,14 +21,14 @@ def better_side(store: LabelStore, pair: dict) -> str:
     return "left" if (first > second) != pair["swapped"] else "right"
 
 
-def label(address: str, store: LabelStore, labeller: str = "script") -> int:
-    """Answers until the training is done; returns how many answers were given."""
-    client, given = Client(address, labeller), 0
-    reply = client.post("/api/pair")
-    while reply["status"]["phase"] not in ("finished", "stopped"):
+def label(address: str, store: LabelStore, count: float = math.inf) -> int:
+    """Answers until the training is done, or so many pairs; returns how many answers were given."""
+    client, given = Client(address), 0
+    reply = client.pair()
+    while given < count and reply["status"]["phase"] not in ("finished", "stopped"):
         if reply["pair"] is None:
             time.sleep(0.02)
-            reply = client.post("/api/pair")
+            reply = client.pair()
             continue
         client.get(reply["pair"]["left"])
         client.get(reply["pair"]["right"])
@@ -69,8 +38,8 @@ def label(address: str, store: LabelStore, labeller: str = "script") -> int:
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[2]) / "labels.sqlite"
+    labels = LabelStore(Path(sys.argv[2]) / "labels.sqlite", read_only=True)
     try:
-        print(label(sys.argv[1], LabelStore(folder, read_only=True)))
+        print(label(sys.argv[1], labels))
     except (urllib.error.URLError, ConnectionError) as error:
         sys.exit(f"the page is gone: {error}")

@@ -24,6 +24,7 @@ from rlhf_jax.training import Metrics, TrainState
 LEAD = 8
 """How many pairs without an answer the agent may leave behind it, unless it is told to wait for each batch."""
 
+_CLOSING = 2  # iterations at the end that wait for every answer: one alone may have more answers than slots
 _PATIENCE = 0.2  # seconds between looks at whether the run was stopped
 
 
@@ -66,8 +67,8 @@ class HumanTeacher:
         With a lead of 0 every round waits for all of its answers.
         """
         self._store, self._desk, self._progress = store, desk, progress
-        self._config, self._lead = config, lead
-        self._slots = queries.slots(config)
+        self._config, self._slots = config, queries.slots(config)
+        self._lead = min(lead, self._slots)  # An iteration takes no more answers than it has slots.
         self._judge = jax.jit(partial(_probabilities, env=env, config=config))
         self._revise = jax.jit(preferences.revise)
 
@@ -97,11 +98,11 @@ class HumanTeacher:
     def wait(self, iteration: int, stopped: Callable[[], bool]) -> bool:
         """Waits until the agent may go on; returns False if the run was stopped instead.
 
-        It waits for every answer while the initial labels are gathered, and in the last iteration, after which no
-        answer could teach it anything.
+        It waits for every answer while the initial labels are gathered, and at the end, when an answer that comes too
+        late would teach it nothing.
         """
         initial = iteration < self._config.labels.warmup
-        lead = 0 if initial or iteration == self._config.iterations - 1 else self._lead
+        lead = 0 if initial or iteration >= self._config.iterations - _CLOSING else self._lead
         while not self._desk.wait(lead, _PATIENCE):
             if stopped():
                 return False

@@ -1,0 +1,18 @@
+"""Text in columns."""
+
+from collections.abc import Sequence
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Returns rows as lines of text: the first column to the left, the others to the right, as wide as they need."""
+    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
+    return [
+        "  ".join(text.rjust(widths[i]) if i else text.ljust(widths[i]) for i, text in enumerate(row)).rstrip()
+        for row in rows
+    ]
+
+
+def ranged(values: dict[str, float], digits: int = 2) -> str:
+    """Returns the median with the least and the largest, such as `1.52 [1.47, 1.60]`, or alone if they are the same."""
+    low, middle, high = (f"{values[key]:.{digits}f}" for key in ("min", "median", "max"))
+    return middle if low == high else f"{middle} [{low}, {high}]"
