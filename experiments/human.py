@@ -1,6 +1,7 @@
 """People in place of the teacher: serves a page on which they choose between clips, and trains on what they say.
 
     python -m experiments.human --env Pendulum-v1 --labels 200 --instruction "keep it upright"
+    python -m experiments.human --reward results/reward --labels 100
 
 The address of the page is printed. An answer is in labels.sqlite, in the run's folder, before the page confirms it.
 """
@@ -10,32 +11,47 @@ import time
 _STARTED = time.perf_counter()
 
 import dataclasses  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+from functools import partial  # noqa: E402
 
 from absl import flags  # noqa: E402
 
 import rlhf_jax  # noqa: E402
-from experiments import command_line, figures, results, run_flags, session  # noqa: E402
+from experiments import command_line, labelling_session, results, run_flags, session, stored_reward  # noqa: E402
 from experiments.labelling_session import LabellingSession  # noqa: E402
+from experiments.stored_reward import StoredReward  # noqa: E402
 from rlhf_jax import run_folder, settings  # noqa: E402
 from rlhf_jax.environments import rendering  # noqa: E402
+from rlhf_jax.labelling import labels_file  # noqa: E402
 from rlhf_jax.run_folder import RunFolder  # noqa: E402
 
-_ENV = flags.DEFINE_string("env", "Pendulum-v1", "Name of the environment; it must have a renderer.")
-_LABELS = flags.DEFINE_integer("labels", 200, "Answers that are wanted in all.", lower_bound=1)
+for module in (run_flags, labelling_session, stored_reward, command_line):
+    flags.adopt_module_key_flags(module)
+_ENV = flags.DEFINE_string("env", None, "Name of the environment; Pendulum-v1, or that of --reward, if not given.")
+_LABELS = flags.DEFINE_integer("labels", 200, "Answers that are wanted, beside those in --reward.", lower_bound=1)
+_REWARD = flags.DEFINE_string("reward", None, "Folder of a run with labels and a reward, such as by experiments.fit.")
 
 
-def conditions() -> run_flags.Conditions:
+def conditions(stored: StoredReward | None, initial: int) -> run_flags.Conditions:
     """Returns the settings of the run.
 
+    Args:
+      stored: the reward that it starts with, if any.
+      initial: how many pairs of an earlier run it begins with, in place of the initial labels.
+
     Raises:
-      ValueError: a setting is unknown or wrong.
+      ValueError: a setting is unknown or wrong, or conflicts with the reward.
     """
     run_flags.refuse_settings("env", "labels.budget", "labels.max_budget", "use_true_reward")
-    config = settings.override(rlhf_jax.Config(env=_ENV.value), run_flags.SET.value)
-    labels = dataclasses.replace(config.labels, budget=_LABELS.value, max_budget=_LABELS.value)
-    return {f"labels_{_LABELS.value}": dataclasses.replace(config, labels=labels)}
+    budget = initial + _LABELS.value
+    if stored is None:
+        config = settings.override(rlhf_jax.Config(env=_ENV.value or "Pendulum-v1"), run_flags.SET.value)
+        labels = config.labels
+    else:
+        run_flags.refuse_settings("labels.initial_fraction", "labels.capacity", "reward.frozen")
+        config = stored.settings(_ENV.value, run_flags.SET.value)
+        labels = dataclasses.replace(config.labels, initial_fraction=initial / budget)
+    labels = dataclasses.replace(labels, budget=budget, max_budget=budget)
+    return {f"labels_{budget}": dataclasses.replace(config, labels=labels)}
 
 
 def check(lanes: run_flags.Conditions) -> None:
@@ -45,38 +61,41 @@ def check(lanes: run_flags.Conditions) -> None:
         rendering.require(config.env)
 
 
-def draw(run: RunFolder, result: results.Result) -> list[Path]:
-    """Draws the returns, the number of labels, and the trained agent; returns the files."""
-    ((name, metrics),) = result.metrics.items()
-    env = run.conditions[name].env
-    curves = {"returns": {"true return": metrics["return"]}, "labels": {"labels": metrics["labels"].astype(float)}}
-    curves["predicted_returns"] = {"predicted return": metrics["predicted_return"]}
-    files = []
-    for file, values in curves.items():
-        files.append(run.path / f"{file}.png")
-        title = f"{env} from {int(metrics['labels'].max())} human labels"
-        axes = {"xlabel": "environment steps", "ylabel": next(iter(values))}
-        figures.learning_curves(files[-1], result.env_steps, values, optimum=None, title=title, **axes)
-    return [*files, results.animate(run, result, name)]
+def open_run() -> RunFolder:
+    """Opens the folder of the run, new or resumed.
+
+    Raises:
+      BadInput: something that was asked for is wrong.
+    """
+    settled = ("env", "labels", "instruction", "reward", "condition", "reward_seed")
+    if _REWARD.value is None or run_flags.RESUME.value:
+        return run_flags.open_run("human", partial(conditions, None, 0), check, seeds=1, settled=settled)
+    with command_line.refusing():
+        stored, question = stored_reward.load(_REWARD.value), labelling_session.instruction()
+        labels, learnt = labels_file.load(stored.path), stored_reward.learnt_pairs(stored)
+        initial = len({answer.pair for answer in labels.answers})
+        run = run_flags.open_run("human", partial(conditions, stored, initial), check, seeds=1, settled=settled)
+        session.say(f"starting with the reward of {stored.path}, learnt from {stored.num_labels} labels")
+        stored_reward.hand_over(stored, labels, learnt, run, question)
+    return run
 
 
 def main() -> None:
     """Serves the page, trains, evaluates, draws and reports."""
     clock = session.Clock(_STARTED)
     session.say("starting")
-    run = run_flags.open_run("human", conditions, check, seeds=1, settled=("env", "labels", "instruction"))
+    run = open_run()
     with LabellingSession(run) as labelling:
         clock.phases["import"] = time.perf_counter() - _STARTED
         states, metrics = labelling.train(clock)
         labelling.say("finished", "Training is done, thank you. The agent is being evaluated.")
         result = results.conclude(run, states, metrics, labelling.lanes, labelling.env, clock)
         with clock.phase("evaluate", "drawing"):
-            files = draw(run, result)
-        summary: dict[str, Any] = results.summarise(run, result, clock) | labelling.summary()
-        run_folder.write_json(run.path / "summary.json", summary)
-    print(results.table(run_folder.plain(summary)))
-    for file in [*files, run.path / "labels.sqlite", run.path / "summary.json", run.path]:
-        print(file)
+            (config,) = run.conditions.values()
+            count = int(metrics["labels"].max())
+            files = results.draw(run, result, f"{config.env} from {count} human labels")
+    summary = results.summarise(run, result, clock) | results.answers(run)
+    results.report(run, summary, [*files, run.path / run_folder.LABELS])
 
 
 if __name__ == "__main__":

@@ -1,11 +1,8 @@
 """A training with people: the page beside the loop, checkpoints, and what is left of it all in the run folder."""
 
-import statistics
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +32,13 @@ _MAX_INSTRUCTION = 500
 
 Curves = dict[str, np.ndarray]
 """`[1, iterations]` of each metric."""
+
+
+def instruction() -> str:
+    """Returns what --instruction says; raises ValueError if it cannot be shown on the page."""
+    if len(INSTRUCTION.value) > _MAX_INSTRUCTION or not INSTRUCTION.value.isprintable():
+        raise ValueError(f"--instruction must be at most {_MAX_INSTRUCTION} printable characters, in one line")
+    return INSTRUCTION.value
 
 
 class LabellingSession:
@@ -68,10 +72,8 @@ class LabellingSession:
     def _open_store(self) -> LabelStore:
         path = self.run.path / run_folder.LABELS
         if not path.exists():
-            if len(INSTRUCTION.value) > _MAX_INSTRUCTION or not INSTRUCTION.value.isprintable():
-                raise ValueError(f"--instruction must be at most {_MAX_INSTRUCTION} printable characters, in one line")
             layout = pairs.layout(self.env, self.config.queries.segment_length)
-            source = label_store.new_source(self.env, layout, INSTRUCTION.value)
+            source = label_store.new_source(self.env, layout, instruction())
             LabelStore.create(path, source).close()
         store = LabelStore(path)
         self._open.callback(store.close)
@@ -90,7 +92,10 @@ class LabellingSession:
         address = self._open.enter_context(server.serve(page, HOST.value, PORT.value))
         session.say(f"label at {address}")
         mode = "waits for each batch" if SYNCHRONOUS.value else "goes on training while people answer"
-        session.say(f"{initial} of {labels.budget} answers are needed before training begins; then the agent {mode}")
+        if initial < labels.budget:
+            session.say(
+                f"{initial} of {labels.budget} answers are needed before training begins; then the agent {mode}"
+            )
         return address
 
     def say(self, phase: str, message: str) -> None:
@@ -158,18 +163,3 @@ class LabellingSession:
         columns = next(iter(metrics.values())).shape[1] if metrics else 0
         for column in range(columns):
             self._progress.add(column + 1, {name: values[0, column] for name, values in metrics.items()})
-
-    def summary(self) -> dict[str, Any]:
-        """Returns what people did."""
-        rows = self._store.answers()
-        in_force = self._store.in_force().values()
-        shown, agreed = self._desk.agreement()
-        seconds = [row.answered - row.shown for row in rows if row.answer != "undo"]
-        return {
-            "answers": dict(Counter(row.answer for row in in_force)),
-            "undone": sum(row.answer == "undo" for row in rows),
-            "skipped": sum(row.answer == "skip" for row in rows),
-            "repeats": {"shown": shown, "agreed": agreed},
-            "labellers": dict(Counter(row.labeller for row in in_force)),
-            "median_seconds_per_answer": statistics.median(seconds) if seconds else None,
-        }

@@ -22,6 +22,7 @@ from rlhf_jax import run_folder, settings  # noqa: E402
 OPTIMUM = -137.8  # By dynamic programming over the reset distribution.
 RANDOM = -1231.0  # Uniformly random actions.
 
+flags.adopt_module_key_flags(run_flags)
 _SEEDS = flags.DEFINE_integer("seeds", 8, "Agents per condition.", lower_bound=1)
 _LABELS = flags.DEFINE_list(
     "labels", ["350", "700", "1400"], "Label budgets, a condition each, beside the true reward."
@@ -96,17 +97,10 @@ def main() -> None:
     )
     env = rlhf_jax.make("Pendulum-v1")
     clock.phases["import"] = time.perf_counter() - _STARTED
-    try:
-        result = study.run_study(run, env, clock)
-    except KeyboardInterrupt:
-        raise command_line.Stopped(f"interrupted; go on with --out {run.path} --resume") from None
+    result = study.run_study(run, env, clock)
     with clock.phase("evaluate", "drawing"):
         files = draw(run, result)
-    summary = run_folder.plain(summarise(run, result, clock))
-    run_folder.write_json(run.path / "summary.json", summary)
-    print(results.table(summary))
-    for file in [*files, run.path / "summary.json", run.path]:
-        print(file)
+    results.report(run, summarise(run, result, clock), files)
 
 
 if __name__ == "__main__":

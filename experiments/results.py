@@ -1,6 +1,10 @@
 """What a run found: its agents evaluated on fixed starts, as arrays, summary, table and clips."""
 
 import dataclasses
+import statistics
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,8 @@ from experiments import figures, session
 from rlhf_jax import diagnostics, parallel, ppo, rollout, run_folder, training
 from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment, rendering
+from rlhf_jax.labelling.desk import Desk
+from rlhf_jax.labelling.label_store import LabelStore
 from rlhf_jax.run_folder import RunFolder
 
 # The first key whose 512 starts are as hard as the average: their optimal mean return on Pendulum-v1 is −138.0 by
@@ -90,15 +96,21 @@ def evaluate(state: training.TrainState, *, env: Environment, config: Config) ->
     return {"return": returns[:EVALUATION_STARTS].mean(), **clips, **judged}
 
 
-def summarise(run: RunFolder, result: Result, clock: session.Clock) -> dict[str, Any]:
-    """Returns what `summary.json` holds."""
+def outline(run: RunFolder, clock: session.Clock) -> dict[str, Any]:
+    """Returns what every `summary.json` holds."""
     return {
         "experiment": run.experiment,
         "device": run_folder.device(),
         "seeds": run.seeds,
-        "env_steps_per_agent": int(result.env_steps[-1]),
         "wall_seconds": clock.wall_seconds(),
         "cpu_seconds": session.cpu_seconds(),
+    }
+
+
+def summarise(run: RunFolder, result: Result, clock: session.Clock) -> dict[str, Any]:
+    """Returns what `summary.json` holds."""
+    return outline(run, clock) | {
+        "env_steps_per_agent": int(result.env_steps[-1]),
         "conditions": {name: _row(config, result, name) for name, config in run.conditions.items()},
     }
 
@@ -118,6 +130,36 @@ def _row(config: Config, result: Result, name: str) -> dict[str, Any]:
     }
 
 
+def answers(run: RunFolder) -> dict[str, Any]:
+    """Returns what was said about the pairs of a run, for `summary.json`."""
+    with closing(LabelStore(run.path / run_folder.LABELS)) as store:
+        rows, in_force = store.answers(), store.in_force().values()
+        shown, agreed = Desk(store).agreement()
+    seconds = [row.answered - row.shown for row in rows if row.answer != "undo"]
+    return {
+        "answers": dict(Counter(row.answer for row in in_force)),
+        "undone": sum(row.answer == "undo" for row in rows),
+        "skipped": sum(row.answer == "skip" for row in rows),
+        "repeats": {"shown": shown, "agreed": agreed},
+        "labellers": dict(Counter(row.labeller for row in in_force)),
+        "median_seconds_per_answer": statistics.median(seconds) if seconds else None,
+    }
+
+
+def report(
+    run: RunFolder,
+    summary: dict[str, Any],
+    files: Sequence[Path],
+    describe: Callable[[dict[str, Any]], str] | None = None,
+) -> None:
+    """Writes `summary.json`, and prints it as text, by default as a table, and where everything is."""
+    summary = run_folder.plain(summary)
+    run_folder.write_json(run.path / "summary.json", summary)
+    print((describe or table)(summary))
+    for file in [*files, run.path / "summary.json", run.path]:
+        print(file)
+
+
 def table(summary: dict[str, Any]) -> str:
     """Returns the result as text."""
     shown = ("normalised", "reward_accuracy", "reward_correlation")
@@ -134,6 +176,33 @@ def table(summary: dict[str, Any]) -> str:
     seconds = ", ".join(f"{name} {value:.1f}" for name, value in summary["wall_seconds"].items())
     lines.append(f"wall seconds: {seconds}; processor seconds: {summary['cpu_seconds']:.1f}")
     return "\n".join(lines)
+
+
+def draw(run: RunFolder, result: Result, title: str) -> list[Path]:
+    """Draws how every condition went, and its first agent if the environment can be drawn; returns the files.
+
+    Args:
+      run: the run.
+      result: what it found.
+      title: of the figures, in words.
+    """
+    words = {
+        "return": ("returns", "true return of an episode"),
+        "predicted_return": ("predicted_returns", "predicted return of an episode"),
+        "labels": ("labels", "labels"),
+    }
+    learnt = {name: config for name, config in run.conditions.items() if not config.use_true_reward}
+    asking = [name for name, config in learnt.items() if not config.reward.frozen]
+    files = []
+    for key, (file, ylabel) in words.items():
+        names = {"return": run.conditions, "predicted_return": learnt, "labels": asking}[key]
+        if names:
+            files.append(run.path / f"{file}.png")
+            curves = {name: result.metrics[name][key].astype(float) for name in names}
+            axes = {"xlabel": "environment steps", "ylabel": ylabel}
+            figures.learning_curves(files[-1], result.env_steps, curves, optimum=None, title=title, **axes)
+    drawable = [name for name, config in run.conditions.items() if config.env in rendering.RENDERERS]
+    return [*files, *(animate(run, result, name) for name in drawable)]
 
 
 def animate(run: RunFolder, result: Result, name: str) -> Path:

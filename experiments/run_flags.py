@@ -1,6 +1,5 @@
 """The flags that every training has, and the run folder that they lead to."""
 
-import importlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from absl import flags
 
 import rlhf_jax
-from experiments.command_line import BadInput
+from experiments import command_line
 from rlhf_jax import run_folder
 from rlhf_jax.run_folder import RunFolder
 
@@ -16,8 +15,6 @@ SEED = flags.DEFINE_integer("seed", 0, "Seed of the first agent; the others foll
 OUT = flags.DEFINE_string("out", None, "Folder of the run; results/<experiment>/<time> if not given.")
 SET = flags.DEFINE_multi_string("set", [], "A setting, such as ppo.learning_rate=3e-4; may be repeated.")
 RESUME = flags.DEFINE_boolean("resume", False, "Go on with the run in --out from its newest checkpoint.")
-
-IMPORT = flags.DEFINE_multi_string("import", [], "A module to import first, such as one that registers a renderer.")
 
 Conditions = dict[str, rlhf_jax.Config]
 
@@ -42,8 +39,7 @@ def open_run(
     Raises:
       BadInput: something of it is wrong.
     """
-    try:
-        _import_modules()
+    with command_line.refusing():
         if RESUME.value:
             return _resumed(experiment, check, [*settled, "seed", "set"])
         lanes = conditions()
@@ -53,8 +49,6 @@ def open_run(
             raise ValueError(f"--seed {SEED.value} with {seeds} seeds goes beyond {2**32 - 1}")
         out = Path(OUT.value or f"results/{experiment}/{time.strftime('%Y-%m-%d-%H%M%S')}")
         return run_folder.create(out, experiment, lanes, numbers)
-    except ValueError as error:
-        raise BadInput(str(error)) from error
 
 
 def _resumed(experiment: str, check: Callable[[Conditions], None], settled: Sequence[str]) -> RunFolder:
@@ -75,11 +69,3 @@ def refuse_settings(*names: str) -> None:
     for name in names:
         if any(text.split("=")[0].strip() == name for text in SET.value):
             raise ValueError(f"--set {name} has no say here: a flag of its own decides it")
-
-
-def _import_modules() -> None:
-    for name in IMPORT.value:
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise ValueError(f"--import {name} does not work: {error}") from None

@@ -45,6 +45,14 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+def show(line: str, *, last: bool) -> None:
+    """Prints a line of progress at once; on a terminal it replaces the one before, until the last one."""
+    terminal = sys.stderr.isatty()
+    print(
+        f"\r{line}\033[K" if terminal else line, end="" if terminal and not last else "\n", file=sys.stderr, flush=True
+    )
+
+
 def cpu_seconds() -> float:
     """Returns user and system seconds of this process since it started, over all cores."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -61,11 +69,21 @@ def restore(run: RunFolder) -> tuple[int, training.TrainState | None, dict[str, 
         tree = checkpoint.restore(run.checkpoints, done, like)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    say(f"going on from iteration {done} of {next(iter(run.conditions.values())).iterations}")
+    if done:
+        say(f"going on from iteration {done} of {next(iter(run.conditions.values())).iterations}")
     return done, parallel.place(tree["states"], run.num_agents), jax.device_get(tree["metrics"])
 
 
+def chunk(total: int) -> int:
+    """Returns how many of `total` rounds a compiled program does at once.
+
+    It is the largest number that divides them into at least twelve: one program, and progress is seen and can be saved.
+    """
+    return max(n for n in range(1, max(1, total // 12) + 1) if total % n == 0)
+
+
 def save(run: RunFolder, iteration: int, states: Any, metrics: dict[str, np.ndarray]) -> None:
+    """Writes a checkpoint, unless it is there already or nothing was done."""
     if iteration and checkpoint.latest(run.checkpoints) != iteration:
         checkpoint.save(run.checkpoints, iteration, {"states": states, "metrics": metrics})
 
@@ -95,6 +113,7 @@ def interruptible(notice: str) -> Iterator[Callable[[], bool]]:
 
 
 def append_metrics(run: RunFolder, metrics: dict[str, np.ndarray], first: int) -> None:
+    """Adds the `[A, K]` metrics of the K iterations after the first `first` ones to metrics.jsonl."""
     columns = next(iter(metrics.values())).shape[1] if metrics else 0
     conditions = run.by_condition(metrics)
     with (run.path / "metrics.jsonl").open("a") as file:

@@ -1,6 +1,5 @@
 """Trains every condition of an experiment over every seed, as one compiled program, and writes the run's folder."""
 
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,19 +17,13 @@ from rlhf_jax.run_folder import RunFolder
 _STOPPING = "stopping after this chunk; press Ctrl-C again to stop at once and lose it"
 
 
-def run_study(
-    run: RunFolder,
-    env: Environment,
-    clock: session.Clock,
-    prepare: Callable[[training.TrainState], training.TrainState] = lambda state: state,
-) -> results.Result:
+def run_study(run: RunFolder, env: Environment, clock: session.Clock) -> results.Result:
     """Trains, evaluates, and writes the arrays of every condition; goes on from the newest checkpoint if there is one.
 
     Args:
       run: the run.
       env: its environment.
       clock: measures it.
-      prepare: gives a new agent what it starts with, such as a reward that was learnt before.
 
     Raises:
       BadInput: the checkpoint is damaged or of another program; said before anything compiles.
@@ -39,17 +32,19 @@ def run_study(
     configs = [config for config in run.conditions.values() for _ in run.seeds]
     keys = parallel.agent_keys(run.seeds * len(run.conditions))
     lanes = parallel.lanes(configs)
-    states, metrics = _train(run, env, keys, lanes, clock, prepare)
-    return results.conclude(run, states, metrics, lanes, env, clock)
+    try:
+        states, metrics = _train(run, env, keys, lanes, clock)
+        return results.conclude(run, states, metrics, lanes, env, clock)
+    except KeyboardInterrupt:
+        raise Stopped(f"interrupted; go on with --out {run.path} --resume") from None
 
 
 def _train(
-    run: RunFolder, env: Environment, keys: jax.Array, lanes: Config, clock: session.Clock, prepare: Callable
+    run: RunFolder, env: Environment, keys: jax.Array, lanes: Config, clock: session.Clock
 ) -> tuple[training.TrainState, dict[str, np.ndarray]]:
     total = next(iter(run.conditions.values())).iterations
-    # The largest chunk that divides the run into at least twelve: one program, and progress is seen and can be saved.
-    chunk = max(n for n in range(1, max(1, total // 12) + 1) if total % n == 0)
-    init = parallel.over_agents(lambda key, config: prepare(training.init(key, env=env, config=config)), run.num_agents)
+    chunk = session.chunk(total)
+    init = parallel.over_agents(lambda key, config: training.init(key, env=env, config=config), run.num_agents)
     step = parallel.over_agents(
         lambda state, config: training.advance(state, chunk, env=env, config=config), run.num_agents
     )
@@ -121,6 +116,4 @@ class Progress:
             f"[{'█' * width}{'·' * (20 - width)}] iteration {done}/{self._starts.stop}, {left:.0f} s left; "
             f"return (labels): {', '.join(parts)}"
         )
-        tty = sys.stderr.isatty()
-        last = done == self._starts.stop
-        print(f"\r{line}\033[K" if tty else line, end="" if tty and not last else "\n", file=sys.stderr, flush=True)
+        session.show(line, last=done == self._starts.stop)

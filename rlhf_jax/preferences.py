@@ -111,3 +111,28 @@ def revise(preferences: Preferences, row: jax.Array, label: jax.Array, filled: j
         label=preferences.label.at[row].set(label, mode="drop"),
         filled=preferences.filled.at[row].set(filled, mode="drop"),
     )
+
+
+def resize(preferences: Preferences, capacity: int) -> Preferences:
+    """Moves the answers to a buffer of another size, oldest first, as if no earlier ones had been dropped.
+
+    Args:
+      preferences: C rows.
+      capacity: of the new buffer, at least the number of answers in the old one.
+    """
+    old = preferences.label.shape[0]
+    kept = jnp.minimum(preferences.added, old)
+    row = (preferences.added - kept + jnp.arange(capacity)) % old
+
+    def move(values: jax.Array) -> jax.Array:
+        moved = values[row]
+        return jnp.where((jnp.arange(capacity) < kept).reshape(-1, *(1 for _ in moved.shape[1:])), moved, 0)
+
+    return Preferences(
+        observation=move(preferences.observation),
+        action=move(preferences.action),
+        label=move(preferences.label),
+        filled=move(preferences.filled).astype(bool),
+        multiplicity=move(preferences.multiplicity.T).T,
+        added=kept,
+    )

@@ -85,6 +85,25 @@ def predict(
     return mean_reward(ensemble, member_rewards(ensemble, observation, action, env=env, config=config))
 
 
+def preference_probability(
+    ensemble: RewardEnsemble, observation: jax.Array, action: jax.Array, *, env: Environment, config: RewardConfig
+) -> jax.Array:
+    """Returns the probability that slot 0 is preferred, in the mean of the members.
+
+    Args:
+      ensemble: M members.
+      observation: `[..., 2, L, *observation]` of pairs of segments.
+      action: `[..., 2, L, *action]`.
+      env: the environment.
+      config: the settings.
+
+    Returns:
+      `[...]` probabilities, of an answer without error.
+    """
+    returns = member_rewards(ensemble, observation, action, env=env, config=config).sum(-1)
+    return bradley_terry.preference_probability(returns).mean(0)
+
+
 def mean_reward(ensemble: RewardEnsemble, rewards: jax.Array) -> jax.Array:
     """Returns the ensemble's reward: the mean of the independently normalised members.
 
@@ -207,3 +226,30 @@ def fit(
         std = rewards.std((1, 2, 3))
         ensemble = dataclasses.replace(ensemble, mean=rewards.mean((1, 2, 3)), std=jnp.where(std > 1e-6, std, 1.0))
     return ensemble, dict(zip(METRICS, (train_loss, validation_loss, accuracy, ensemble.l2), strict=True))
+
+
+def fit_rounds(
+    key: jax.Array,
+    ensemble: RewardEnsemble,
+    data: Preferences,
+    observation: normalisation.Moments,
+    num_rounds: int,
+    *,
+    env: Environment,
+    config: RewardConfig,
+) -> tuple[RewardEnsemble, dict[str, jax.Array]]:
+    """Fits as often as a training of so many iterations does, to preferences that are all there from the start.
+
+    Args:
+      key: consumed.
+      ensemble, data, observation, env, config: as for `fit`.
+      num_rounds: how often.
+
+    Returns:
+      The ensemble, and the info of each `fit`, `[num_rounds]`.
+    """
+
+    def step(ensemble: RewardEnsemble, key: jax.Array):
+        return fit(key, ensemble, data, observation, env=env, config=config)
+
+    return jax.lax.scan(step, ensemble, jax.random.split(key, num_rounds))

@@ -136,13 +136,54 @@ def abstract_states(run: RunFolder) -> training.TrainState:
     return jax.eval_shape(jax.vmap(lambda key: training.init(key, env=env, config=config)), keys)
 
 
-def load_policy(path: str | Path, condition: str, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+def load_state(
+    path: str | Path, condition: str | None = None, seed: int | None = None
+) -> tuple[Config, training.TrainState]:
+    """Loads an agent from the newest checkpoint of a run.
+
+    Args:
+      path: the folder.
+      condition: such as "true_reward" or "labels_700"; may be left out if there is only one.
+      seed: of the agent; may be left out if there is only one.
+
+    Returns:
+      The settings of the agent, and the agent.
+
+    Raises:
+      ValueError: there is no such run, condition, seed or checkpoint.
+    """
+    run = load(Path(path))
+    condition = _only(f"{path} has", "condition", condition, list(run.conditions))
+    seed = _only(f"{path} has", "seed", seed, run.seeds)
+    iteration = checkpoint.latest(run.checkpoints)
+    if iteration is None:
+        raise ValueError(f"{path} has no checkpoint")
+    like = {"states": abstract_states(run), "metrics": abstract_metrics(run, iteration)}
+    states = checkpoint.restore(run.checkpoints, iteration, like)["states"]
+    row = list(run.conditions).index(condition) * len(run.seeds) + run.seeds.index(seed)
+    return run.conditions[condition], jax.tree.map(lambda x: x[row], states)
+
+
+def _only(whose: str, what: str, wanted: Any, known: list[Any]) -> Any:
+    """Returns what is wanted, or the only one that there is; raises ValueError."""
+    if wanted is None and len(known) == 1:
+        return known[0]
+    if wanted is None:
+        raise ValueError(f"{whose} several {what}s, name one: {', '.join(map(str, known))}")
+    if wanted not in known:
+        raise ValueError(f"{whose} no {what} {wanted!r}; it has {', '.join(map(str, known))}")
+    return wanted
+
+
+def load_policy(
+    path: str | Path, condition: str | None = None, seed: int | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
     """Loads a trained policy from the folder of a run.
 
     Args:
       path: the folder.
-      condition: such as "true_reward" or "labels_700".
-      seed: of the agent.
+      condition: such as "true_reward" or "labels_700"; may be left out if there is only one.
+      seed: of the agent; may be left out if there is only one.
 
     Returns:
       The deterministic policy: `[..., *observation]` to actions in the units of the environment, both NumPy.
@@ -154,20 +195,9 @@ def load_policy(path: str | Path, condition: str, seed: int) -> Callable[[np.nda
       >>> act = load_policy("results/pendulum/2026-01-01-120000", "labels_700", seed=0)  # doctest: +SKIP
       >>> observation, reward, *_ = gymnasium_env.step(act(observation))  # doctest: +SKIP
     """
-    run = load(Path(path))
-    if condition not in run.conditions:
-        raise ValueError(f"{path} has no condition {condition!r}; it has {', '.join(run.conditions)}")
-    if seed not in run.seeds:
-        raise ValueError(f"{path} has no seed {seed}; it has {', '.join(map(str, run.seeds))}")
-    iteration = checkpoint.latest(run.checkpoints)
-    if iteration is None:
-        raise ValueError(f"{path} has no checkpoint")
-    metrics = abstract_metrics(run, iteration)
-    tree = checkpoint.restore(run.checkpoints, iteration, {"states": abstract_states(run), "metrics": metrics})
-    row = list(run.conditions).index(condition) * len(run.seeds) + run.seeds.index(seed)
-    agent = jax.tree.map(lambda x: x[row], tree["states"].agent)
-    env, _ = _environment(run)
-    policy = ppo.deterministic_policy(agent, env=env, config=run.conditions[condition].ppo)
+    config, state = load_state(path, condition, seed)
+    env = environments.make(config.env)
+    policy = ppo.deterministic_policy(state.agent, env=env, config=config.ppo)
 
     @jax.jit
     def act(observation: jax.Array) -> jax.Array:
@@ -178,7 +208,9 @@ def load_policy(path: str | Path, condition: str, seed: int) -> Callable[[np.nda
 
 
 def abstract_metrics(run: RunFolder, iterations: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns the shapes of the metrics of all agents after this many iterations, `[A, iterations]` each."""
+    """Returns the shapes of the metrics of all agents after so many iterations, `[A, iterations]` each; none for 0."""
+    if iterations == 0:
+        return {}
     env, config = _environment(run)
     states = abstract_states(run)
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), states)
@@ -208,6 +240,21 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
+
+
+def start(run: RunFolder, begin: Callable[[training.TrainState], training.TrainState]) -> None:
+    """Writes the checkpoint that a new run starts from, where that is not `training.init`.
+
+    Args:
+      run: a new one.
+      begin: gives a new agent what it starts with, such as a reward that was learnt before.
+    """
+    env, _ = _environment(run)
+    lanes = parallel.lanes([config for config in run.conditions.values() for _ in run.seeds])
+    one = lambda key, config: begin(training.init(key, env=env, config=config))  # noqa: E731
+    keys = parallel.agent_keys(run.seeds * len(run.conditions))
+    states = parallel.over_agents(one, run.num_agents)(keys, lanes)
+    checkpoint.save(run.checkpoints, 0, {"states": states, "metrics": {}})
 
 
 def _environment(run: RunFolder) -> tuple[environments.Environment, Config]:

@@ -90,6 +90,11 @@ def propose(state: TrainState, *, env: Environment, config: Config) -> tuple[Tra
     return dataclasses.replace(state, environments=environments), steps, chosen, metrics
 
 
+def label(state: TrainState, asked: Queries, *, config: Config) -> Answers:
+    """Returns what the synthetic teacher says to the queries of this iteration."""
+    return teacher.answer(_stage_key(state, "label"), asked, config=config.teacher)
+
+
 def absorb(
     state: TrainState, steps: Rollout, asked: Queries, answers: Answers, *, env: Environment, config: Config
 ) -> tuple[TrainState, Metrics]:
@@ -168,7 +173,7 @@ def _improve(
 def iteration(state: TrainState, *, env: Environment, config: Config) -> tuple[TrainState, Metrics]:
     """Does one round with the synthetic teacher; returns the agent and the metrics of both halves."""
     state, steps, asked, acting = propose(state, env=env, config=config)
-    answers = teacher.answer(_stage_key(state, "label"), asked, config=config.teacher)
+    answers = label(state, asked, config=config)
     state, learning = absorb(state, steps, asked, answers, env=env, config=config)
     return state, acting | learning
 
@@ -207,6 +212,25 @@ def train(key: jax.Array, *, env: Environment, config: Config) -> tuple[TrainSta
     Reference: Christiano et al. 2017, figure 1 and §2.2.
     """
     return advance(init(key, env=env, config=config), config.iterations, env=env, config=config)
+
+
+def inherit(state: TrainState, earlier: TrainState) -> TrainState:
+    """Gives a new agent the reward that an earlier one learnt, and the preferences that it was learnt from.
+
+    Args:
+      state: the new agent; its buffer has room for the preferences.
+      earlier: of the same environment, segment length and reward networks.
+
+    Returns:
+      The new agent with them, and with the moments by which the reward sees observations normalised.
+    """
+    capacity = state.preferences.label.shape[0]
+    return dataclasses.replace(
+        state,
+        agent=dataclasses.replace(state.agent, observation=earlier.agent.observation),
+        ensemble=earlier.ensemble,
+        preferences=preferences.resize(earlier.preferences, capacity),
+    )
 
 
 def _stage_key(state: TrainState, stage: str) -> jax.Array:

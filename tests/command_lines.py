@@ -1,10 +1,11 @@
-"""Runs many command lines of `experiments.pendulum`, each in a process of its own, for the price of one import.
+"""Runs many command lines of experiments, each in a process of its own, for the price of one import.
 
-    echo '[{"arguments": ["--seeds", "0"], "folder": "/tmp"}]' | python tests/command_lines.py
+    echo '[{"module": "pendulum", "arguments": ["--seeds", "0"], "folder": "/tmp"}]' | python tests/command_lines.py
 
 This process imports what takes long and does not start JAX, and forks for each command line. Standard input is a list
-of objects: `arguments`, the `folder` to run in, and optionally `interrupt`, at which words on its standard error the
-process sends itself the signal of Ctrl-C. Standard output is a list of `[exit status, output, error output]`.
+of objects: the `module` of `experiments`, `arguments`, the `folder` to run in, and optionally `interrupt`, at which
+words on its standard error the process sends itself the signal of Ctrl-C. Standard output is a list of
+`[exit status, output, error output]`.
 """
 
 import contextlib
@@ -41,13 +42,13 @@ class Interrupting(io.TextIOBase):
 
 
 def run(job: dict) -> int:
-    """Runs one command line in this process, as `python -m experiments.pendulum` would, and returns its exit status."""
+    """Runs one command line in this process, as `python -m experiments.<module>` would, and returns its exit status."""
     os.chdir(job["folder"])
-    sys.argv = ["pendulum", *job["arguments"]]
+    sys.argv = [job["module"], *job["arguments"]]
     if "interrupt" in job:
         sys.stderr = Interrupting(sys.stderr, job["interrupt"])
     try:
-        runpy.run_module("experiments.pendulum", run_name="__main__", alter_sys=True)
+        runpy.run_module(f"experiments.{job['module']}", run_name="__main__", alter_sys=True)
     except SystemExit as error:
         if isinstance(error.code, str):
             print(error.code, file=sys.stderr)

@@ -1,7 +1,6 @@
 """The main experiment by its command line: what it writes and refuses, how it stops and goes on; and that it learns."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -59,26 +58,6 @@ def strict_json(text):
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    """Environment variables of the processes: compiled programs are shared, and kept if they are kept for the tests."""
-    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(tmp_path_factory.mktemp("cache"))
-    return {**os.environ, "PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": cache}
-
-
-@pytest.fixture(scope="module")
-def command_lines(environment):
-    """Runs command lines by `command_lines.py`."""
-
-    def run(jobs):
-        command, text = [sys.executable, str(ROOT / "tests" / "command_lines.py")], json.dumps(jobs)
-        done = subprocess.run(command, input=text, env=environment, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    return run
-
-
-@pytest.fixture(scope="module")
 def tiny_run(environment, tmp_path_factory):
     """A whole run of few iterations and small networks: its folder and the finished process."""
     out = tmp_path_factory.mktemp("tiny") / "run"
@@ -97,11 +76,11 @@ def stopped_runs(tiny_run, command_lines, tmp_path_factory):
         "early": {"arguments": [*TINY, "--out=early"], "interrupt": "compiling"},
         "overflow": {"arguments": [*TINY, "--set=ppo.learning_rate=1e30", "--out=overflow"]},
     }
-    done = command_lines([job | {"folder": str(folder)} for job in jobs.values()])
+    done = command_lines([job | {"module": "pendulum", "folder": str(folder)} for job in jobs.values()])
     results = dict(zip(jobs, done, strict=True))
     (out,) = (folder / "results" / "pendulum").iterdir()
     shutil.copytree(out, folder / "as_interrupted")
-    resume = {"arguments": ["--out", str(out), "--resume"], "folder": str(folder)}
+    resume = {"module": "pendulum", "arguments": ["--out", str(out), "--resume"], "folder": str(folder)}
     [results["resumed"]] = command_lines([resume])
     return {"interrupted": folder / "as_interrupted", "resumed": out, "overflow": folder / "overflow"}, results
 
@@ -355,7 +334,7 @@ def refusals(tiny_run, command_lines, tmp_path_factory):
         prepare(folder, tiny_run[0])
         alone = line.startswith(("--resume", "--help"))
         arguments = line.split() if alone else [*TINY, *line.split()]
-        jobs.append({"arguments": arguments, "folder": str(folder)})
+        jobs.append({"module": "pendulum", "arguments": arguments, "folder": str(folder)})
         before.append(snapshot(folder))
     results = command_lines(jobs)
     after = [snapshot(Path(job["folder"])) for job in jobs]

@@ -2,6 +2,7 @@
 
 pairs           pairs of segments as records, the form in which they are stored
 label_store     the pairs and the answers, in an SQLite file
+label_schema    how that file is laid out, made and opened
 labels_file     the same in one NumPy file, for other runs, machines and programs
 desk            who is shown which pair, and what may be answered
 clips           a pair as pictures

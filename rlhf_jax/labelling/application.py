@@ -1,6 +1,8 @@
 """The page's application: what each of its requests does, and which files it is made of."""
 
+import asyncio
 import dataclasses
+from concurrent.futures import Future
 from importlib import resources
 from typing import Any
 
@@ -81,7 +83,7 @@ class Page:
     def answer(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Stores an answer; returns what the model thought, the next pair, and the status."""
         self._check_run(fields["run"])
-        pair = requests.number(str(fields["pair"]), "pair", self._store.num_pairs())
+        pair = requests.number(str(fields["pair"]), "pair", 1, self._store.num_pairs())
         screen, labeller = fields["tab"], fields["labeller"].strip()
         wanted = {name: fields[name] for name in ("swapped", "token", "change")}
         stored = self._desk.answer(screen, labeller, pair, fields["answer"], **wanted)
@@ -99,9 +101,9 @@ class Page:
         older = [answer for answer in answers if answer.id < before]
         return {"answers": [self._past(answer) for answer in older[:limit]], "more": len(older) > limit}
 
-    def sheet(self, pair: int, slot: int) -> bytes:
-        """Returns the PNG of one clip."""
-        return self._clips.get(pair, slot)
+    def sheet(self, pair: int, slot: int) -> Future[bytes]:
+        """Returns the PNG of one clip, which is drawn if need be."""
+        return self._clips.sheet(pair, slot)
 
     def num_pairs(self) -> int:
         """Returns the number of the newest pair."""
@@ -158,10 +160,12 @@ def static_files() -> dict[str, tuple[bytes, str]]:
 
 def application(page: Page) -> Starlette:
     """Returns the application that serves a page."""
-    return Starlette(
+    app = Starlette(
         routes=[*_static_routes(), *_routes(page)],
         exception_handlers={Refused: _refused, Conflict: _conflict, HTTPException: _http_error, Exception: _failure},
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 def _static_routes() -> list[Route]:
@@ -186,7 +190,7 @@ async def _conflict(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     text = {404: "there is nothing here", 405: f"{request.method} is not a method of this address"}
-    return JSONResponse({"error": text.get(error.status_code, error.detail)}, error.status_code)
+    return JSONResponse({"error": text.get(error.status_code, error.detail)}, error.status_code, error.headers)
 
 
 async def _failure(request: Request, error: Exception) -> Response:
@@ -207,14 +211,16 @@ def _routes(page: Page) -> list[Route]:
 
     async def history(request: Request) -> Response:
         query = request.query_params
-        before = requests.number(query.get("before", str(2**31)), "before", 2**31)
-        limit = requests.number(query.get("limit", "50"), "limit", _MAX_HISTORY)
+        before = requests.number(query.get("before", str(2**31)), "before", 1, 2**31)
+        limit = requests.number(query.get("limit", "50"), "limit", 1, _MAX_HISTORY)
         return JSONResponse(await run_in_threadpool(page.history, before, limit))
 
     async def clip(request: Request) -> Response:
-        pair = requests.number(request.path_params["pair"], "pair", page.num_pairs())
-        slot = requests.number(request.path_params["slot"], "slot", 1) if request.path_params["slot"] != "0" else 0
-        return Response(await run_in_threadpool(page.sheet, pair, slot), media_type="image/png")
+        slot = requests.number(request.path_params["slot"], "slot", 0, 1)
+        pair = requests.number(request.path_params["pair"], "pair", 1, await run_in_threadpool(page.num_pairs))
+        # No thread waits for the drawing, so that slow clips leave the threads to the answers.
+        drawing = asyncio.wrap_future(page.sheet(pair, slot))
+        return Response(await asyncio.shield(drawing), media_type="image/png")
 
     answer = ("run", "pair", "answer", "swapped", "labeller", "tab", "token", "change")
     return [

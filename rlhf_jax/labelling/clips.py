@@ -70,22 +70,23 @@ class ClipCache:
     def prepare(self, pair: int) -> None:
         """Sees to it that both clips of a pair are drawn soon."""
         for slot in (0, 1):
-            self._sheet(pair, slot)
+            self.sheet(pair, slot)
 
-    def get(self, pair: int, slot: int) -> bytes:
-        """Returns the sheet, at once if it was prepared."""
-        return self._sheet(pair, slot).result()
-
-    def close(self) -> None:
-        """Stops drawing."""
-        self._worker.shutdown(cancel_futures=True)
-
-    def _sheet(self, pair: int, slot: int) -> Future[bytes]:
+    def sheet(self, pair: int, slot: int) -> Future[bytes]:
+        """Returns the sheet, which is there at once if it was prepared; one that failed is tried again."""
         with self._lock:
             key = pair, slot
-            if key not in self._sheets:
+            if key not in self._sheets or _has_failed(self._sheets[key]):
                 self._sheets[key] = self._worker.submit(self._draw, pair, slot)
             self._sheets.move_to_end(key)
             while len(self._sheets) > _KEPT:
                 self._sheets.popitem(last=False)
             return self._sheets[key]
+
+    def close(self) -> None:
+        """Stops drawing."""
+        self._worker.shutdown(cancel_futures=True)
+
+
+def _has_failed(sheet: Future[bytes]) -> bool:
+    return sheet.done() and (sheet.cancelled() or sheet.exception() is not None)

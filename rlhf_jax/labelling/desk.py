@@ -4,12 +4,13 @@ import dataclasses
 import random
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 from rlhf_jax.labelling.label_store import PREFERENCES, Answer, LabelStore
 
 LEASE_SECONDS = 120.0
-"""How long a pair is kept for the one who is looking at it, after they were last heard of."""
+"""How long a pair is kept for the one who is looking at it; after that, until somebody else could have it."""
 
 REPEAT_SHARE = 0.05
 REPEAT_AFTER = 10
@@ -20,22 +21,22 @@ class Conflict(Exception):
     """An answer that cannot be taken because of what happened meanwhile; the message says what."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Showing:
     """A pair on somebody's screen.
 
     pair: which.
     swapped: whether slot 1 is on the left.
     repeat: whether it was answered before, and is shown to see if the labeller agrees with themselves.
+    labeller: who it was shown to.
     since: when it appeared, seconds since 1970.
-    until: when it goes back.
     """
 
     pair: int
     swapped: bool
     repeat: bool
+    labeller: str
     since: float
-    until: float
 
 
 class Desk:
@@ -50,12 +51,30 @@ class Desk:
         self._store, self._repeat_share, self._clock = store, repeat_share, clock
         self._changed = threading.Condition()
         self._showings: dict[str, Showing] = {}
-        answered = store.in_force()
-        # In the order in which they are handed out: as asked, those that were skipped last.
-        self._open = dict.fromkeys(pair for pair in range(1, store.num_pairs() + 1) if pair not in answered)
-        self._put_off = {answer.pair for answer in store.answers() if answer.repeat and answer.answer == "skip"}
+        # In the order in which they are handed out: as asked, but what was skipped last and what was undone first.
+        self._open: OrderedDict[int, None] = OrderedDict()
+        self._to_repeat: set[int] = set()
+        self._put_off: set[int] = set()
         self._probabilities: dict[int, float] = {}
         self._iteration = 0
+        self.ask(list(range(1, store.num_pairs() + 1)))
+        for answer in store.answers():
+            self._take_note(answer)
+
+    def _take_note(self, answer: Answer) -> None:
+        """Does what follows from a row of the store."""
+        pair = answer.pair
+        if answer.repeat:
+            if answer.answer == "skip":
+                self._put_off.add(pair)
+        elif answer.answer in PREFERENCES:
+            self._open.pop(pair, None)
+        elif answer.answer == "undo":
+            self._open[pair] = None
+            self._open.move_to_end(pair, last=False)
+        elif pair in self._open:
+            self._open.move_to_end(pair)
+        self._take_away(pair)
 
     @property
     def waiting(self) -> int:
@@ -71,7 +90,8 @@ class Desk:
     def ask(self, pairs: list[int]) -> None:
         """Adds pairs to hand out."""
         with self._changed:
-            self._open |= dict.fromkeys(pairs)
+            self._open.update(dict.fromkeys(pairs))
+            self._to_repeat.update(pair for pair in pairs if self._is_repeated(pair))
             self._changed.notify_all()
 
     def tell(self, iteration: int, probabilities: Mapping[int, float]) -> None:
@@ -88,44 +108,49 @@ class Desk:
     def next(self, screen: str, labeller: str) -> Showing | None:
         """Returns what this screen shows: what it shows already, or else the next pair; None if there is none."""
         with self._changed:
-            now = self._clock()
-            showing = self._current(screen, now) or self._choose(labeller, now)
-            if showing is not None:
-                showing.until = now + LEASE_SECONDS
-                self._showings[screen] = showing
+            showing = self._showings.get(screen)
+            if showing is None or (showing.repeat and showing.labeller != labeller):
+                showing = self._choose(labeller)
+                self._show(screen, showing)
             return showing
 
-    def _current(self, screen: str, now: float) -> Showing | None:
-        """Returns what the screen shows, if it is still its to answer."""
-        showing = self._showings.get(screen)
-        if showing is None or showing.until < now or not (showing.repeat or showing.pair in self._open):
-            self._showings.pop(screen, None)
-            return None
-        return showing
+    def _show(self, screen: str, showing: Showing | None) -> None:
+        self._showings.pop(screen, None)
+        if showing is not None:
+            self._take_away(showing.pair)
+            self._showings[screen] = showing
 
-    def _choose(self, labeller: str, now: float) -> Showing | None:
-        taken = {showing.pair for screen in list(self._showings) if (showing := self._current(screen, now))}
+    def _take_away(self, pair: int) -> None:
+        """Takes a pair off whichever screen shows it."""
+        for screen in [screen for screen, showing in self._showings.items() if showing.pair == pair]:
+            del self._showings[screen]
+
+    def _choose(self, labeller: str) -> Showing | None:
+        now = self._clock()
+        kept = {showing.pair: self._is_kept(showing) for showing in self._showings.values()}
         for pair in self._repeats(labeller):
-            if pair not in taken:
-                return Showing(pair, not self._store.swapped(pair), True, now, now)
-        for pair in self._open:
-            if pair not in taken:
-                return Showing(pair, self._store.swapped(pair), False, now, now)
-        return None
+            if not kept.get(pair):
+                return Showing(pair, not self._store.swapped(pair), True, labeller, now)
+        free = (pair for pair in self._open if pair not in kept)
+        lapsed = (pair for pair in self._open if not kept.get(pair))
+        chosen = next(free, None) or next(lapsed, None)
+        return None if chosen is None else Showing(chosen, self._store.swapped(chosen), False, labeller, now)
+
+    def _is_kept(self, showing: Showing) -> bool:
+        return self._clock() <= showing.since + LEASE_SECONDS
 
     def upcoming(self, count: int) -> list[int]:
         """Returns the pairs that will be handed out next, so that their pictures can be made ready."""
         with self._changed:
-            now = self._clock()
-            taken = {showing.pair for screen in list(self._showings) if (showing := self._current(screen, now))}
-            return [pair for pair in self._open if pair not in taken][:count]
+            shown = {showing.pair for showing in self._showings.values()}
+            return [pair for pair in self._open if pair not in shown][:count]
 
     def _repeats(self, labeller: str) -> list[int]:
         """Returns the pairs that this labeller is due to see again."""
-        done = self._store.in_force(repeat=True).keys() | self._put_off
+        due = self._to_repeat - self._store.in_force(repeat=True).keys() - self._put_off
         own = [answer for answer in self._store.in_force().values() if answer.labeller == labeller]
         own.sort(key=lambda answer: answer.id)
-        return [a.pair for a in own[:-REPEAT_AFTER] if a.pair not in done and self._is_repeated(a.pair)]
+        return [answer.pair for answer in own[:-REPEAT_AFTER] if answer.pair in due]
 
     def _is_repeated(self, pair: int) -> bool:
         # Not drawn but derived, so that a run that is resumed repeats the same pairs.
@@ -150,70 +175,66 @@ class Desk:
         """
         with self._changed:
             if (stored := self._store.stored(token)) is not None:
+                if (stored.pair, stored.answer, stored.labeller) != (pair, answer, labeller):
+                    raise Conflict("the request has the token of another one")
                 return stored
-            now = self._clock()
-            showing = self._current(screen, now)
-            showing = showing if showing is not None and showing.pair == pair else None
+            showing = self._showings.get(screen)
+            if showing is not None and (showing.pair != pair or (showing.repeat and showing.labeller != labeller)):
+                showing = None
             repeat = showing is not None and showing.repeat and not change
-            self._check(screen, pair, swapped, repeat=repeat, change=change)
-            since = showing.since if showing is not None else now
-            stored = self._record(pair, answer, swapped, repeat, labeller, since, token)
-            if showing is not None:
-                del self._showings[screen]
-            if answer == "skip" and repeat:
-                self._put_off.add(pair)
-            elif answer in PREFERENCES and not repeat:
-                self._open.pop(pair, None)
-            elif answer == "skip" and pair in self._open:
-                self._open[pair] = self._open.pop(pair)
-            self._changed.notify_all()
-            return stored
+            self._check(screen, pair, answer, swapped, repeat=repeat, change=change)
+            since = self._clock() if showing is None else showing.since
+            return self._record(Showing(pair, swapped, repeat, labeller, since), answer, token)
 
-    def _check(self, screen: str, pair: int, swapped: bool, *, repeat: bool, change: bool) -> None:
+    def _check(self, screen: str, pair: int, answer: str, swapped: bool, *, repeat: bool, change: bool) -> None:
+        changed = change and answer != "skip" and pair in self._store.in_force()
+        if not repeat and not changed:
+            if pair not in self._open:
+                raise Conflict(f"pair {pair} was answered already")
+            others = [showing for other, showing in self._showings.items() if other != screen]
+            if any(showing.pair == pair and self._is_kept(showing) for showing in others):
+                raise Conflict(f"pair {pair} is with another labeller by now")
         if swapped != (self._store.swapped(pair) != repeat):
             raise Conflict(f"pair {pair} is shown with its clips the other way round")
-        if repeat or (change and pair not in self._open):
-            return
-        if pair not in self._open:
-            raise Conflict(f"pair {pair} was answered already")
-        others = [other for other, showing in self._showings.items() if other != screen and showing.pair == pair]
-        if any(self._current(other, self._clock()) for other in others):
-            raise Conflict(f"pair {pair} is with another labeller by now")
 
-    def _record(
-        self, pair: int, answer: str, swapped: bool, repeat: bool, labeller: str, since: float, token: str
-    ) -> Answer:
-        return self._store.record(
+    def _record(self, showing: Showing, answer: str, token: str) -> Answer:
+        stored = self._store.record(
             Answer(
-                pair=pair,
+                pair=showing.pair,
                 answer=answer,
-                swapped=swapped,
-                repeat=repeat,
-                labeller=labeller,
-                shown=since,
+                swapped=showing.swapped,
+                repeat=showing.repeat,
+                labeller=showing.labeller,
+                shown=showing.since,
                 answered=self._clock(),
                 iteration=self._iteration,
-                probability=self._probabilities.get(pair),
+                probability=self._probabilities.get(showing.pair),
                 token=token,
             )
         )
+        self._take_note(stored)
+        self._changed.notify_all()
+        return stored
 
     def undo(self, screen: str, labeller: str, token: str) -> Showing | None:
         """Takes back this labeller's newest answer that is in force and shows its pair again; None if there is none."""
         with self._changed:
-            now = self._clock()
             if (stored := self._store.stored(token)) is not None:
-                return self._current(screen, now) if stored.answer == "undo" else None
-            in_force = [*self._store.in_force().values(), *self._store.in_force(repeat=True).values()]
-            last = max((a for a in in_force if a.labeller == labeller), key=lambda a: a.id, default=None)
+                if (stored.answer, stored.labeller) != ("undo", labeller):
+                    raise Conflict("the request has the token of another one")
+                return self._showings.get(screen)
+            last = max(self._undoable(labeller), key=lambda answer: answer.id, default=None)
             if last is None:
                 return None
-            self._record(last.pair, "undo", last.swapped, last.repeat, labeller, now, token)
-            if not last.repeat:
-                self._open = {last.pair: None} | self._open
-            showing = Showing(last.pair, last.swapped, last.repeat, now, now + LEASE_SECONDS)
-            self._showings[screen] = showing
+            showing = Showing(last.pair, last.swapped, last.repeat, labeller, self._clock())
+            self._record(showing, "undo", token)
+            self._show(screen, showing)
             return showing
+
+    def _undoable(self, labeller: str) -> list[Answer]:
+        answers, again = self._store.in_force(), self._store.in_force(repeat=True)
+        in_force = [*answers.values(), *(answer for pair, answer in again.items() if pair in answers)]
+        return [answer for answer in in_force if answer.labeller == labeller]
 
     def agreement(self) -> tuple[int, int]:
         """Returns how many answered pairs were shown again, and how many of those were answered alike."""

@@ -20,36 +20,12 @@ from typing import Any
 import numpy as np
 
 from rlhf_jax.environments import Environment
+from rlhf_jax.labelling import label_schema
+from rlhf_jax.labelling.pairs import from_json, to_json
 
-VERSION = 1
 PREFERENCES = ("left", "right", "tie", "cannot_tell")
-"""What may be said about a pair; `left` and `right` are as shown. Rows say `skip` and `undo`, too."""
-
-_SCHEMA = """
-CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE pairs (
-  id INTEGER PRIMARY KEY,
-  iteration INTEGER NOT NULL,  -- of the training that asked
-  swapped INTEGER NOT NULL,    -- slot 1 is shown on the left
-  segments BLOB NOT NULL       -- one record, see run.layout
-);
-CREATE TABLE answers (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  pair INTEGER NOT NULL REFERENCES pairs,
-  answer TEXT NOT NULL CHECK (answer IN ('left', 'right', 'tie', 'cannot_tell', 'skip', 'undo')),
-  swapped INTEGER NOT NULL,    -- slot 1 was shown on the left
-  repeat INTEGER NOT NULL,     -- shown again to see whether the labeller agrees with themselves
-  labeller TEXT NOT NULL,
-  shown REAL NOT NULL,         -- seconds since 1970
-  answered REAL NOT NULL,
-  iteration INTEGER NOT NULL,  -- of the training at that time
-  probability REAL,            -- that slot 0 is better, as the model saw it then; NULL before the first fit
-  token TEXT NOT NULL UNIQUE   -- of the request, so that one that is sent again is stored once
-);
-CREATE TABLE learnt (position INTEGER PRIMARY KEY, pair INTEGER NOT NULL REFERENCES pairs);
-CREATE TRIGGER answers_are_not_changed BEFORE UPDATE ON answers BEGIN SELECT RAISE(ABORT, 'answers are kept'); END;
-CREATE TRIGGER answers_are_not_removed BEFORE DELETE ON answers BEGIN SELECT RAISE(ABORT, 'answers are kept'); END;
-"""
+ANSWERS = (*PREFERENCES, "skip", "undo")
+"""What may be said about a pair, and what a row may say; `left` and `right` are as shown."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +33,7 @@ class Answer:
     """One row of what people said.
 
     pair: which pair.
-    answer: "left", "right", "tie", "cannot_tell", "skip" or "undo".
+    answer: one of `ANSWERS`.
     swapped: whether slot 1 was shown on the left.
     repeat: whether it was shown to see if the labeller agrees with themselves; such an answer teaches nothing.
     labeller: who.
@@ -128,17 +104,11 @@ class LabelStore:
             raise ValueError(f"there are no labels: {path} does not exist")
         self.path = path
         self._lock = threading.RLock()
-        self._db = _connect(path, read_only)
         try:
-            (version,) = self._db.execute("PRAGMA user_version").fetchone()
-            if version != VERSION:
-                raise ValueError(f"{path} has labels of version {version}; this is version {VERSION}")
-            self.source = _source(dict(self._db.execute("SELECT name, value FROM run")))
-            self._answers = [_answer(row) for row in self._db.execute(_SELECT_ANSWERS)]
-            self._pairs = list(self._db.execute("SELECT id, iteration, swapped FROM pairs ORDER BY id"))
-        except (sqlite3.Error, KeyError, TypeError, json.JSONDecodeError) as error:
-            self._db.close()
-            raise ValueError(f"{path} is damaged: {error}") from None
+            self._db = label_schema.connect(path, read_only=read_only)
+            self._load()
+        except ValueError as error:
+            raise ValueError(f"{path} cannot be opened: {error}") from None
         self._by_token = {answer.token: answer for answer in self._answers}
         self._in_force: dict[tuple[int, bool], Answer] = {}
         for answer in self._answers:
@@ -154,16 +124,26 @@ class LabelStore:
         if path.exists():
             raise ValueError(f"{path} exists already; labels are never written over")
         try:
-            db = _connect(path, read_only=False)
-            with db:
-                db.executescript(_SCHEMA)
-                record = dataclasses.asdict(source) | {"layout": to_json(source.layout)}
-                db.executemany("INSERT INTO run VALUES (?, ?)", [(k, json.dumps(v)) for k, v in record.items()])
-                db.execute(f"PRAGMA user_version = {VERSION}")
-            db.close()
-        except sqlite3.Error as error:
-            raise ValueError(f"{path} cannot be written: {error}") from None
+            label_schema.make(path, dataclasses.asdict(source) | {"layout": to_json(source.layout)})
+        except OSError as error:
+            raise ValueError(f"{path} cannot be written: {error.strerror}") from None
         return cls(path)
+
+    def _load(self) -> None:
+        try:
+            self.source = _source(dict(self._db.execute("SELECT name, value FROM run")))
+            self._answers = [_answer(row) for row in self._db.execute(_SELECT_ANSWERS)]
+            pairs = list(self._db.execute("SELECT id, iteration, swapped, length(segments) FROM pairs ORDER BY id"))
+        except (sqlite3.Error, LookupError, TypeError, ValueError) as error:
+            self._db.close()
+            raise ValueError(f"it is damaged: {error}") from None
+        expected = [(number, self.source.layout.itemsize) for number in range(1, len(pairs) + 1)]
+        if [(pair[0], pair[3]) for pair in pairs] != expected or any(
+            not 0 < a.pair <= len(pairs) for a in self._answers
+        ):
+            self._db.close()
+            raise ValueError("it is damaged: pairs are missing")
+        self._pairs = [pair[:3] for pair in pairs]
 
     def close(self) -> None:
         """Closes the file; the store cannot be used any more."""
@@ -171,27 +151,11 @@ class LabelStore:
             self._db.close()
 
     def ask(self, records: np.ndarray, iteration: int, swapped: Sequence[bool]) -> list[int]:
-        """Adds pairs to ask about.
-
-        Args:
-          records: `[P]` of the store's layout.
-          iteration: of the training that asks.
-          swapped: `[P]` whether slot 1 is shown on the left.
-
-        Returns:
-          Their numbers, which count from 1.
-        """
-        if records.dtype != self.source.layout:
-            raise ValueError(f"records are {records.dtype}, not {self.source.layout}")
-        with self._lock, self._db:
+        """Adds pairs to ask about, as `add` does, all of one iteration; returns their numbers, which count from 1."""
+        with self._lock:
             first = len(self._pairs) + 1
-            rows = [
-                (first + i, iteration, bool(side), record.tobytes())
-                for i, (record, side) in enumerate(zip(records, swapped, strict=True))
-            ]
-            self._db.executemany("INSERT INTO pairs VALUES (?, ?, ?, ?)", rows)
-            self._pairs += [row[:3] for row in rows]
-        return [row[0] for row in rows]
+            self.add(records, [iteration] * len(records), swapped, [])
+            return list(range(first, len(self._pairs) + 1))
 
     def record(self, answer: Answer) -> Answer:
         """Stores an answer, and returns it with its number once it is on disk.
@@ -199,16 +163,41 @@ class LabelStore:
         One whose token is known is not stored again: the answer that is there is returned.
         """
         with self._lock:
-            if answer.token in self._by_token:
-                return self._by_token[answer.token]
-            values = dataclasses.astuple(answer)[:-1]
+            if answer.token not in self._by_token:
+                self.add(np.zeros(0, self.source.layout), [], [], [answer])
+            return self._by_token[answer.token]
+
+    def add(
+        self, records: np.ndarray, iterations: Sequence[int], swapped: Sequence[bool], answers: Sequence[Answer]
+    ) -> None:
+        """Adds pairs and answers, all of them or, if something is wrong, none.
+
+        Args:
+          records: `[P]` of the store's layout; their numbers go on from those of the pairs that are there.
+          iterations: `[P]` of the training that asked.
+          swapped: `[P]` whether slot 1 is shown on the left.
+          answers: about these pairs or earlier ones, oldest first, with tokens that are new to the store.
+        """
+        if records.dtype != self.source.layout:
+            raise ValueError(f"records are {records.dtype}, not {self.source.layout}")
+        with self._lock:
+            first, stored = len(self._pairs) + 1, []
+            rows = [
+                (number, int(iteration), bool(side), record.tobytes())
+                for number, (record, iteration, side) in enumerate(
+                    zip(records, iterations, swapped, strict=True), first
+                )
+            ]
             with self._db:
-                cursor = self._db.execute(_INSERT_ANSWER, values)
-            stored = dataclasses.replace(answer, id=cursor.lastrowid or 0)
-            self._answers.append(stored)
-            self._by_token[stored.token] = stored
-            self._take_note(stored)
-            return stored
+                self._db.executemany("INSERT INTO pairs VALUES (?, ?, ?, ?)", rows)
+                for answer in answers:
+                    cursor = self._db.execute(_INSERT_ANSWER, dataclasses.astuple(answer)[:-1])
+                    stored.append(dataclasses.replace(answer, id=cursor.lastrowid or 0))
+            self._pairs += [row[:3] for row in rows]
+            self._answers += stored
+            for answer in stored:
+                self._by_token[answer.token] = answer
+                self._take_note(answer)
 
     def _take_note(self, answer: Answer) -> None:
         if answer.answer == "undo":
@@ -265,16 +254,6 @@ class LabelStore:
             self._db.executemany("INSERT INTO learnt VALUES (?, ?)", list(enumerate(pairs, position)))
 
 
-def to_json(layout: np.dtype) -> list[list[Any]]:
-    """Returns the layout of a record as names, types and shapes."""
-    return [[name, layout[name].base.str, list(layout[name].shape)] for name in layout.names or ()]
-
-
-def from_json(fields: list[list[Any]]) -> np.dtype:
-    """Returns the layout that `to_json` wrote."""
-    return np.dtype([(name, kind, tuple(shape)) for name, kind, shape in fields])
-
-
 _COLUMNS = [field.name for field in dataclasses.fields(Answer)]
 _SELECT_ANSWERS = f"SELECT {', '.join(_COLUMNS)} FROM answers ORDER BY id"
 _INSERT_ANSWER = f"INSERT INTO answers ({', '.join(_COLUMNS[:-1])}) VALUES ({', '.join('?' * (len(_COLUMNS) - 1))})"
@@ -288,12 +267,3 @@ def _answer(row: tuple) -> Answer:
 def _source(texts: dict[str, str]) -> Source:
     values = {name: json.loads(text) for name, text in texts.items()}
     return Source(**values | {"layout": from_json(values["layout"])})
-
-
-def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
-    mode = "ro" if read_only else "rwc"
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, check_same_thread=False, timeout=10.0)
-    if not read_only:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")  # Wait for the disk at every commit.
-    return db

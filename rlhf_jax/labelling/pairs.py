@@ -1,5 +1,7 @@
 """Pairs of segments as NumPy records: one record holds all that was asked about, whatever the environment."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +32,21 @@ def layout(env: Environment, length: int) -> np.dtype:
         **{_STATE + name: part for name, part in env.named_state(state).items()},
     }
     return np.dtype([(name, part.dtype, (2, length, *part.shape)) for name, part in fields.items()])
+
+
+def segment_length(record: np.dtype) -> int:
+    """Returns L, the steps of a segment in records of this layout."""
+    return record["true_reward"].shape[1]
+
+
+def to_json(layout: np.dtype) -> list[list[Any]]:
+    """Returns the layout of a record as names, types and shapes."""
+    return [[name, layout[name].base.str, list(layout[name].shape)] for name in layout.names or ()]
+
+
+def from_json(fields: list[list[Any]]) -> np.dtype:
+    """Returns the layout that `to_json` wrote."""
+    return np.dtype([(name, kind, tuple(shape)) for name, kind, shape in fields])
 
 
 def to_records(queries: Queries, record: np.dtype) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What a run with people is doing, for its page and its terminal."""
 
+import contextlib
 import math
 import sys
 import threading
@@ -40,7 +41,9 @@ class Progress:
         if message == self._printed or not (terminal or at_once or now > self._printed_at + _SECONDS_BETWEEN_LINES):
             return
         self._printed, self._printed_at = message, now
-        print(f"\r{message}\033[K" if terminal else message, end="" if terminal else "\n", file=sys.stderr, flush=True)
+        line = f"\r{message}\033[K" if terminal else f"{message}\n"
+        with contextlib.suppress(OSError):  # A terminal that is gone does not stop the training.
+            print(line, end="", file=sys.stderr, flush=True)
 
     def add(self, iteration: int, metrics: Mapping[str, Any]) -> None:
         """Adds a point to the curves."""
@@ -53,7 +56,7 @@ class Progress:
     def snapshot(self) -> dict[str, Any]:
         """Returns phase, message, seconds since the start, the iteration, and the curves."""
         with self._lock:
-            stride = -(-len(self._series["iteration"]) // _POINTS) or 1
+            stride = len(self._series["iteration"]) // _POINTS + 1
             series = {name: [*values[:-1:stride], *values[-1:]] for name, values in self._series.items()}
             return {
                 "phase": self._phase,

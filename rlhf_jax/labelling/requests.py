@@ -68,14 +68,14 @@ def parse(body: bytes, content_type: str, names: tuple[str, ...]) -> dict[str, A
     return fields
 
 
-def number(text: str, name: str, largest: int) -> int:
-    """Returns a whole number from 1 to `largest` out of an address.
+def number(text: str, name: str, smallest: int, largest: int) -> int:
+    """Returns a whole number from `smallest` to `largest` out of an address.
 
     Raises:
       Refused: it is anything else.
     """
-    if not re.fullmatch(r"[0-9]{1,10}", text) or not 1 <= int(text) <= largest:
-        raise Refused(422, f"{name} = {text[:60]!r}; it must be a whole number from 1 to {largest}")
+    if not re.fullmatch(r"[0-9]{1,10}", text) or not smallest <= int(text) <= largest:
+        raise Refused(422, f"{name} = {text[:60]!r}; it must be a whole number from {smallest} to {largest}")
     return int(text)
 
 

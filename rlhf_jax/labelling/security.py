@@ -1,19 +1,21 @@
 """What every request must be before the page looks at it, and what every response says to the browser."""
 
+import asyncio
 import hmac
 import ipaddress
 import socket
 from collections.abc import Iterable
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 MAX_BODY = 4096  # bytes; an answer is a tenth of that
+BODY_SECONDS = 10.0
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-_RESPONSE_HEADERS = {
+RESPONSE_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -63,20 +65,12 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers or refuses one request."""
-        if scope["type"] != "http":
-            return
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_RESPONSE_HEADERS)
-            await send(message)
-
         app = self._app
         try:
             self._check(scope)
         except Refused as error:
             app = refusal(error)
-        await app(scope, receive, send_with_headers)
+        await app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -95,15 +89,16 @@ class Guard:
                 raise Refused(401, "the token in the address is missing or wrong; it was printed when the run started")
 
     def _is_ours(self, host: str) -> bool:
-        name, _, port = host.rpartition(":")
-        if not port.isdecimal() or int(port) != self._port:
+        host = host.lower()
+        name = host.removesuffix(f":{self._port}")
+        if name == host and self._port != 80:  # the one port that browsers leave out
             return False
         if name in _LOOPBACK:
             return True
         if is_loopback(self._host):
             return False
         # Whoever rebinds a name cannot rebind an address, and a machine's own name only on its own network.
-        return name in (self._host, socket.gethostname()) or _is_address(name)
+        return name in (self._host.lower(), socket.gethostname().lower()) or _is_address(name)
 
 
 def _is_address(name: str) -> bool:
@@ -118,11 +113,15 @@ async def read_body(request: Request) -> bytes:
     """Returns the body of a request.
 
     Raises:
-      Refused: it is larger than any that makes sense.
+      Refused: it is larger than any that makes sense, or does not come.
     """
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise Refused(413, f"the request has more than {MAX_BODY} bytes")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise Refused(413, f"the request has more than {MAX_BODY} bytes")
+    except (TimeoutError, ClientDisconnect):
+        raise Refused(408, "the request was cut off") from None
     return body

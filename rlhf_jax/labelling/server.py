@@ -8,12 +8,27 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rlhf_jax.labelling import application, security
 from rlhf_jax.labelling.application import Page
 
 _STARTUP_SECONDS = 10.0
+
+
+class _Protocol(H11Protocol):
+    """Refuses what is not HTTP as everything else is refused."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers what could not be understood, and hangs up."""
+        if self.conn.our_state is h11.IDLE:  # else an answer to what came before is on its way
+            refusal = security.refusal(security.Refused(400, "the request is not HTTP"))
+            headers = [*self.server_state.default_headers, *refusal.raw_headers, (b"connection", b"close")]
+            self.transport.write(self.conn.send(h11.Response(status_code=400, headers=headers)) or b"")
+            self.transport.write(self.conn.send(h11.Data(data=bytes(refusal.body))) or b"")
+        self.transport.close()
 
 
 @contextmanager
@@ -38,19 +53,20 @@ def serve(page: Page, host: str = "127.0.0.1", port: int = 8000) -> Iterator[str
     public = [path for path in application.static_files() if path != "/"]
     app = security.Guard(application.application(page), host=host, port=port, token=token, open_paths=public)
     config = uvicorn.Config(
-        app, http="h11", ws="none", lifespan="off", log_level="error", access_log=False, server_header=False,
-        timeout_graceful_shutdown=1, limit_concurrency=256,
+        app, http=_Protocol, ws="none", lifespan="off", log_level="error", access_log=False, server_header=False,
+        proxy_headers=False, timeout_graceful_shutdown=1, limit_concurrency=256,
+        headers=list(security.RESPONSE_HEADERS.items()),
     )  # fmt: skip
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="page", daemon=True)
     thread.start()
-    deadline = time.monotonic() + _STARTUP_SECONDS
-    while not server.started:
-        if not thread.is_alive() or time.monotonic() > deadline:
-            raise ValueError(f"the page could not be served on {host}:{port}")
-        time.sleep(0.01)
     shown = f"[{host}]" if ":" in host else host
     try:
+        deadline = time.monotonic() + _STARTUP_SECONDS
+        while not server.started:
+            if not thread.is_alive() or time.monotonic() > deadline:
+                raise ValueError(f"the page could not be served on {host}:{port}")
+            time.sleep(0.01)
         yield f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
     finally:
         server.should_exit = True
@@ -65,6 +81,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, candidate))
+            listener.listen()  # Two that are bound but do not listen yet could have the same port.
         except OSError as error:
             listener.close()
             if candidate == 0 or error.errno != errno.EADDRINUSE:

@@ -13,15 +13,18 @@ export class Refused extends Error {
   }
 }
 
+/** The server could not answer, and may be able to later. */
+class Trouble extends Error {}
+
 /** A random name. `crypto.randomUUID` is missing where a page is served over plain HTTP to another machine. */
-export function uuid() {
+export function randomName() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Calls `listener(lost)` when the connection is lost (true) and when it is back (false). */
+/** Calls `listener(lost, reason)` when the connection is lost (true) and when it is back (false). */
 export function watchConnection(listener) {
   onConnection = listener;
 }
@@ -29,25 +32,28 @@ export function watchConnection(listener) {
 let onConnection = () => {};
 let lost = false;
 
-function connection(nowLost) {
-  if (nowLost !== lost) onConnection((lost = nowLost));
+function connection(nowLost, reason) {
+  if (nowLost === lost) return;
+  lost = nowLost;
+  onConnection(lost, reason);
 }
 
 async function attempt(path, options) {
   const response = await fetch(path, { ...options, cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
   if (response.ok) return response;
-  // 5xx: the server, or a proxy before it, is in trouble, which may pass as a lost connection does.
-  if (response.status >= 500) throw new Error(`status ${response.status}`);
-  const body = await response.json().catch(() => ({}));
-  throw new Refused(response.status, body.error ?? `The server refused the request (${response.status}).`);
+  const { error } = await response.json().catch(() => ({}));
+  const reason = error ?? `The server answered with status ${response.status}`;
+  // 5xx: the server is in trouble, which may pass as a lost connection does.
+  throw response.status >= 500 ? new Trouble(reason) : new Refused(response.status, reason);
 }
 
+const authorization = token ? { Authorization: `Bearer ${token}` } : {};
+
 /** Sends a request until it is answered, and reads the answer with `read`; throws only `Refused`. */
-async function request(path, read, options = {}) {
-  const headers = token ? { ...options.headers, Authorization: `Bearer ${token}` } : options.headers;
+async function request(path, read, options = { headers: authorization }) {
   for (let failures = 0; ; failures++) {
     try {
-      const result = await read(await attempt(path, { ...options, headers }));
+      const result = await read(await attempt(path, options));
       connection(false);
       return result;
     } catch (error) {
@@ -55,7 +61,7 @@ async function request(path, read, options = {}) {
         connection(false);
         throw error;
       }
-      connection(true);
+      connection(true, error instanceof Trouble ? error.message : "Connection lost");
       await sleep(BACK_OFF_MS[Math.min(failures, BACK_OFF_MS.length - 1)]);
     }
   }
@@ -63,17 +69,27 @@ async function request(path, read, options = {}) {
 
 const json = (response) => response.json();
 
-const post = (path, body) =>
-  request(path, json, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+const message = (body) => ({
+  method: "POST",
+  headers: { "Content-Type": "application/json", ...authorization },
+  body: JSON.stringify(body),
+});
+
+const post = (path, body) => request(path, json, message(body));
 
 export const getStatus = () => request("/api/status", json);
 
 export const getPair = (who) => post("/api/pair", who);
 
-/** The token is made once for each answer, so that one sent twice is stored once. */
-export const postAnswer = (answer) => post("/api/answer", { ...answer, token: uuid() });
+/** Says that the tab is left, so that its pair is free again. The browser sends it after the page is gone. */
+export function leave(who) {
+  fetch("/api/leave", { ...message(who), keepalive: true }).catch(() => {});
+}
 
-export const postUndo = (undo) => post("/api/undo", { ...undo, token: uuid() });
+/** The token is made once for each answer, so that one sent twice is stored once. */
+export const postAnswer = (answer) => post("/api/answer", { ...answer, token: randomName() });
+
+export const postUndo = (undo) => post("/api/undo", { ...undo, token: randomName() });
 
 export const getHistory = (before) => request(`/api/history?limit=50${before ? `&before=${before}` : ""}`, json);
 

@@ -4,23 +4,26 @@ import { percent, short } from "./words.js";
 
 const WIDTH = 280;
 const HEIGHT = 92;
+const MOST_BARS = 60; // More would be too thin to be told apart.
 const PLOT = { left: 40, right: 274, top: 8, bottom: 74 };
+
+const FITTED = "Appears once the model has been fitted.";
 
 /** @returns {(status: object) => void} redraws the charts that have changed. */
 export function makeCharts(container) {
   const charts = [
-    chart(container, "Predicted return", "Appears with the first iteration.", (status) =>
+    chart(container, "Predicted return", FITTED, (status) =>
       line(status.series.iteration, status.series.predicted_return),
     ),
-    chart(container, "Labels", "Appears with the first iteration.", (status) =>
+    chart(container, "Labels learnt from", "Appears with the first iteration.", (status) =>
       line(status.series.iteration, status.series.labels, 0),
     ),
-    chart(container, "How sure the model was", "Appears once the model has been fitted.", bars),
+    chart(container, "How sure the model was", FITTED, bars),
   ];
   return (status) => charts.forEach((update) => update(status));
 }
 
-/** One titled chart; `plot` makes `{shapes, value, words, corners}` of a status, or null if there is nothing to draw. */
+/** One titled chart; `plot` makes `{shapes, value, words, corners}` of a status, or null if there is nothing yet. */
 function chart(container, title, empty, plot) {
   const figure = document.createElement("figure");
   const caption = document.createElement("figcaption");
@@ -42,7 +45,8 @@ function chart(container, title, empty, plot) {
     value.textContent = plotted?.value ?? "";
     if (!plotted) return;
     picture.setAttribute("aria-label", `${title}: ${plotted.words}`);
-    picture.replaceChildren(...axes(plotted.corners), ...plotted.shapes.map(([name, attributes]) => svg(name, attributes)));
+    const shapes = plotted.shapes.map(([name, attributes]) => svg(name, attributes));
+    picture.replaceChildren(...axes(plotted.corners), ...shapes);
   };
 }
 
@@ -55,11 +59,12 @@ function line(iterations, values, floor = Infinity) {
   const [first, last] = [points[0], points.at(-1)];
   const x = scale(first[0], Math.max(last[0], first[0] + 1), PLOT.left, PLOT.right);
   const y = scale(low, high, PLOT.bottom, PLOT.top);
+  const to = last[0] > first[0] ? String(last[0]) : ""; // One point has one end.
   const path = points.map(([a, b]) => `${x(a)},${y(b)}`).join(" ");
   return {
     value: short(last[1]),
     words: `${short(last[1])} at iteration ${last[0]}; ${short(first[1])} at iteration ${first[0]}.`,
-    corners: { top: short(high), bottom: short(low), from: String(first[0]), to: last[0] > first[0] ? String(last[0]) : "" },
+    corners: { top: short(high), bottom: short(low), from: String(first[0]), to },
     shapes: [
       ["polygon", { class: "area", points: `${x(first[0])},${PLOT.bottom} ${path} ${x(last[0])},${PLOT.bottom}` }],
       ["polyline", { class: "line", points: path }],
@@ -69,7 +74,8 @@ function line(iterations, values, floor = Infinity) {
 }
 
 /** The newest answers as bars from 50 %: up where the model agreed, down where the answer surprised it. */
-function bars({ sureness }) {
+function bars(status) {
+  const sureness = status.sureness.slice(-MOST_BARS);
   const known = sureness.filter((value) => value !== null);
   if (known.length === 0) return null;
   const step = Math.min((PLOT.right - PLOT.left) / sureness.length, 16);

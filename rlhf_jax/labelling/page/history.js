@@ -9,6 +9,7 @@ const list = $("history-list");
 
 let onChoose = () => {};
 let oldest = null; // The answer that older ones come before.
+let asked = 0; // Counts requests, so that of two at a time, as after a double click, only the last is listed.
 
 /** Calls `choose(entry)` when an answer is chosen; the dialog is closed then. */
 export function makeHistory(choose) {
@@ -21,8 +22,7 @@ export function makeHistory(choose) {
 
 export const isHistoryOpen = () => dialog.open;
 
-export function toggleHistory() {
-  if (dialog.open) return dialog.close();
+export function openHistory() {
   oldest = null;
   list.replaceChildren();
   dialog.showModal();
@@ -30,9 +30,11 @@ export function toggleHistory() {
 }
 
 async function more() {
+  const mine = ++asked;
   hint("Fetching…");
   try {
     const reply = await getHistory(oldest);
+    if (mine !== asked) return;
     list.append(...reply.answers.map(row));
     oldest = reply.answers.at(-1)?.id ?? oldest;
     $("history-older").hidden = !reply.more;
@@ -54,9 +56,9 @@ function row(entry) {
   button.append(
     cell("row-pair", `Pair ${entry.pair}`),
     cell("row-answer", ANSWERS[entry.answer] ?? entry.answer),
-    cell("row-model", surenessWord(entry), "The model’s probability of this answer"),
+    cell("row-model", surenessWord(entry), "How sure the model was"),
     cell("row-who", entry.labeller),
-    cell("row-time", when(entry.time)),
+    cell("row-time", when(entry.answered)),
   );
   button.dataset.pair = entry.pair;
   button.addEventListener("click", () => {

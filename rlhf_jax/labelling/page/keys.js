@@ -11,7 +11,7 @@ export function listenToKeys(actions, repeating, isModal) {
     const onButton = event.target.closest?.("button") !== null;
     // Held down, Enter would click a focused button again and again.
     if (onButton && event.repeat && event.key === "Enter") return event.preventDefault();
-    if (!(name in actions) || isModal() || takesKeys(event.target)) return;
+    if (!(name in actions) || isModal() || takesKey(event.target, name)) return;
     if (onButton && name === " ") return; // Space presses the button.
     event.preventDefault();
     if (!event.repeat || repeating.has(name)) actions[name]();
@@ -25,8 +25,11 @@ function nameOf(event) {
   return name;
 }
 
-/** Text fields, the speed and the scrubber have uses of their own for the keys. */
-const takesKeys = (target) => target.matches?.("input, select, textarea") ?? false;
+/** Text fields and the speed have uses of their own for the keys, the scrubber for the arrows. */
+function takesKey(target, name) {
+  if (target.matches?.("input[type=range]")) return name.startsWith("Arrow");
+  return target.matches?.("input, select, textarea") ?? false;
+}
 
 /**
  * After a click or a drag the control gives the focus back, so that the next key is a shortcut again and Space does not

@@ -1,7 +1,7 @@
 /** Entry of the labelling page: asks the server for pairs, shows them, and sends the answers. */
 
 import * as api from "./api.js";
-import { isHistoryOpen, makeHistory, toggleHistory } from "./history.js";
+import { isHistoryOpen, makeHistory, openHistory } from "./history.js";
 import { listenToKeys, releaseFocusAfterPointer } from "./keys.js";
 import * as stage from "./stage.js";
 import { showStatus } from "./status.js";
@@ -10,20 +10,23 @@ import { isOver, surenessLine } from "./words.js";
 
 const FLASH_MS = 220; // The choice is seen for so long; it also keeps a double press from answering the next pair.
 const POLL_MS = { hidden: 5000, without: 300, with: 1000 };
+const TICK_MS = 50;
 
 const $ = (id) => document.getElementById(id);
 const { player } = stage;
 
-const tab = tabMemory.get("tab") ?? api.uuid();
+const tab = tabMemory.get("tab") ?? api.randomName();
 
 let status = null;
 let open = null; // The pair that this tab was given and has not answered.
 let openClips = null; // Its clips; they are kept while a past answer is looked at.
 let past = null; // The history's entry whose answer is being changed.
 let busy = false; // An answer, or an undo, is being sent.
+let hurry = false; // The server is to be asked at once.
 let turn = 0; // Counts what has been shown, so that a reply overtaken by something newer is dropped.
 
-const labeller = () => $("labeller").value.trim() || "anonymous";
+/** The name as the server takes it: what cannot be seen is left out. */
+const labeller = () => $("labeller").value.replace(/[\p{C}\p{Z}]+/gu, " ").trim() || "anonymous";
 
 const who = () => ({ labeller: labeller(), tab });
 
@@ -102,7 +105,7 @@ function answer(choice) {
 }
 
 function undo() {
-  if (busy || !status || past) return;
+  if (busy || !status || past || isOver(status)) return;
   return act("undo", async () => {
     const reply = await api.postUndo({ run: status.run, ...who() });
     if (reply.pair) stage.remark("Your last answer was taken back.");
@@ -127,29 +130,30 @@ function keep() {
   return show().catch(recover);
 }
 
-/** Asks the server once: for a pair if there is none, else for the status. */
+/**
+ * Asks the server once. Asking for a pair also says that this tab is still looking at the one it has; a hidden tab does
+ * not look, and takes no pair from those who do.
+ */
 async function refresh() {
   const mine = turn;
-  const idle = !status || (!open && !past && !busy && !isOver(status));
-  const reply = idle && !document.hidden ? await api.getPair(who()) : { status: await api.getStatus() };
+  const wanted = !document.hidden && !past && !busy && !(status && isOver(status));
+  const reply = wanted ? await api.getPair(who()) : { pair: open, status: await api.getStatus() };
   update(reply.status);
   if (mine !== turn || busy || past) return;
-  if (isOver(status)) open = null;
-  else if (!open) open = reply.pair ?? null;
-  if (!open || stage.isIdle()) await show();
+  const before = open;
+  open = isOver(status) ? null : reply.pair;
+  if (!open || stage.isIdle() || !isSame(open, before)) await show();
 }
 
-/** Waits, and wakes up when the page is looked at again. */
-function nap(ms) {
-  return new Promise((resolve) => {
-    const wake = () => {
-      clearTimeout(timer);
-      document.removeEventListener("visibilitychange", wake);
-      resolve();
-    };
-    const timer = setTimeout(wake, ms);
-    document.addEventListener("visibilitychange", wake);
-  });
+const isSame = (pair, other) => pair.id === other?.id && pair.swapped === other.swapped;
+
+/** Waits until the server is to be asked again: sooner once the pair is answered or the page is looked at. */
+async function rest() {
+  const start = performance.now();
+  const due = () => (document.hidden ? POLL_MS.hidden : open || past || busy ? POLL_MS.with : POLL_MS.without);
+  do await api.sleep(TICK_MS);
+  while (!hurry && performance.now() - start < due());
+  hurry = false;
 }
 
 async function poll() {
@@ -159,16 +163,16 @@ async function poll() {
     } catch (error) {
       giveUp(error);
       if (error.status === 401 || error.status === 403) return; // The address is wrong, and stays so.
-      await nap(POLL_MS.with);
+      await api.sleep(POLL_MS.with);
     }
-    await nap(document.hidden ? POLL_MS.hidden : open || past || busy ? POLL_MS.with : POLL_MS.without);
+    await rest();
   }
 }
 
-function onConnection(lost) {
+function onConnection(lost, reason) {
   if (!lost) return stage.banner(false, "Connected again.");
   if (status && isOver(status)) return stage.banner(true, "The run is over, and its server no longer answers.");
-  stage.banner(true, `Connection lost; trying again…${busy ? " Your answer is kept." : ""}`);
+  stage.banner(true, `${reason}; trying again…${busy ? " Your answer is kept." : ""}`);
 }
 
 function listen() {
@@ -178,7 +182,7 @@ function listen() {
   click("undo", undo);
   click("skip", () => answer("skip"));
   click("keep", keep);
-  click("history-open", toggleHistory);
+  click("history-open", openHistory);
   click("play", () => player.toggle());
   click("back", () => player.seek(player.frame - 1));
   click("forward", () => player.seek(player.frame + 1));
@@ -189,6 +193,8 @@ function listen() {
   field.value = browserMemory.get("labeller") ?? "";
   field.addEventListener("input", () => browserMemory.set("labeller", field.value));
   field.addEventListener("keydown", ({ key }) => (key === "Enter" || key === "Escape") && field.blur());
+  addEventListener("pagehide", () => api.leave(who()));
+  addEventListener("pageshow", ({ persisted }) => (hurry ||= persisted)); // Back from the history, without its pair.
 }
 
 const ACTIONS = {
@@ -200,7 +206,7 @@ const ACTIONS = {
   u: undo,
   Undo: undo,
   Escape: keep,
-  h: toggleHistory,
+  h: openHistory,
   " ": () => player.toggle(),
   ",": () => player.seek(player.frame - 1),
   ".": () => player.seek(player.frame + 1),

@@ -24,7 +24,7 @@ export function ask(pair, past) {
   body.removeAttribute("data-covered");
   $("keep").hidden = !past;
   say("eyebrow", past ? `Changing the answer of pair ${pair.id}` : `Pair ${pair.id}`);
-  if (past) remark(`Your answer so far: ${ANSWERS[past.answer]}.`);
+  if (past) remark(`The answer so far: ${ANSWERS[past.answer]}.`);
   for (const button of answerButtons) button.ariaCurrent = button.dataset.answer === past?.answer ? "true" : null;
 }
 
@@ -77,7 +77,7 @@ function enter(state) {
   if (!isAsking()) delete body.dataset.pair;
   for (const button of answerButtons) button.setAttribute("aria-disabled", !isAsking());
   $("skip").setAttribute("aria-disabled", state !== "asking");
-  $("undo").setAttribute("aria-disabled", !["asking", "waiting", "over"].includes(state));
+  $("undo").setAttribute("aria-disabled", !["asking", "waiting"].includes(state));
 }
 
 function showPlayback() {
@@ -87,6 +87,7 @@ function showPlayback() {
   $("speed").value = speed;
   $("scrubber").max = Math.max(frames, 1);
   $("scrubber").value = frame + 1;
+  $("scrubber").setAttribute("aria-valuetext", `${frame + 1} of ${frames}`);
   $("frame").textContent = frames > 0 ? `${frame + 1} / ${frames}` : "–";
 }
 

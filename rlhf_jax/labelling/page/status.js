@@ -20,7 +20,8 @@ setInterval(tick, 1000);
 /** Shows a status of the run. */
 export function showStatus(status) {
   [latest, latestAt] = [status, performance.now()];
-  document.title = `${document.hidden && status.waiting > 0 ? `(${status.waiting}) ` : ""}Which clip is better? – ${status.env}`;
+  const unseen = document.hidden && status.waiting > 0 ? `(${status.waiting}) ` : "";
+  document.title = `${unseen}Which clip is better? – ${status.env}`;
   say("env", status.env);
   say("instruction", status.instruction && `Goal: ${status.instruction}`);
   showProgress(status);
@@ -36,7 +37,7 @@ function showProgress(status) {
   $("bar").max = Math.max(budget, 1);
   $("bar").value = answered;
   say("message", message);
-  say("initial", missing > 0 ? `${plural(missing, "initial label")} still missing before the model can be fitted.` : "");
+  say("initial", missing > 0 ? `${plural(missing, "initial label")} still missing.` : "");
 }
 
 function showDetails({ waiting, iteration, iterations, mode, repeats }) {

@@ -13,7 +13,7 @@ const PHASES = {
   initial: "The next clips are on their way",
   training: "Nothing to compare just now",
   waiting: "The next clips are on their way",
-  finished: "The run has finished. Thank you!",
+  finished: "The run has finished",
   stopped: "The run has stopped",
 };
 
@@ -37,7 +37,7 @@ export function surenessLine(answer, probability) {
 
 /** The model's view of a past answer, short. */
 export function surenessWord({ answer, probability }) {
-  if (probability === null) return "no model yet";
+  if (probability === null) return "no model";
   if (answer === "left") return percent(probability);
   if (answer === "right") return percent(1 - probability);
   const left = Math.round(100 * probability);

@@ -1,0 +1,122 @@
+"""Trains policies, several seeds at once, on the true reward or on the reward that an earlier run learnt.
+
+    python -m experiments.train --env CartPole-v1 --reward true
+    python -m experiments.train --reward results/reward
+    python -m experiments.train --reward results/reward --nofrozen --labels 200
+
+A stored reward stays as it is, or learns on: from the preferences that it has learnt from already, and from more labels
+by the synthetic teacher. With people in its place: experiments.human --reward.
+"""
+
+import time
+
+_STARTED = time.perf_counter()
+
+import dataclasses  # noqa: E402
+from functools import partial  # noqa: E402
+
+from absl import flags  # noqa: E402
+
+import rlhf_jax  # noqa: E402
+from experiments import command_line, results, run_flags, session, stored_reward, study  # noqa: E402
+from experiments.stored_reward import StoredReward  # noqa: E402
+from rlhf_jax import checkpoint, run_folder, settings, training  # noqa: E402
+from rlhf_jax.run_folder import RunFolder  # noqa: E402
+
+for module in (run_flags, stored_reward, command_line):
+    flags.adopt_module_key_flags(module)
+TRUE = "true"
+_ENV = flags.DEFINE_string(
+    "env", None, "Name of the environment; that of a stored reward, or Pendulum-v1, if not given."
+)
+_REWARD = flags.DEFINE_string("reward", TRUE, "What to learn from: true, or the folder of a run that learnt a reward.")
+_FROZEN = flags.DEFINE_boolean("frozen", True, "Keep a stored reward as it is, instead of learning on.")
+_LABELS = flags.DEFINE_integer("labels", 0, "More labels by the synthetic teacher, with --nofrozen.", lower_bound=0)
+_SEEDS = flags.DEFINE_integer("seeds", 8, "Agents.", lower_bound=1)
+
+_DECIDED = ["env", "use_true_reward", "reward.frozen", "labels.budget", "labels.max_budget", "labels.capacity"]
+
+
+def true_reward() -> run_flags.Conditions:
+    """Returns the settings of agents that are given the true reward.
+
+    Raises:
+      ValueError: a setting is unknown or wrong, or a flag has no say.
+    """
+    for name in ("frozen", "labels", "condition", "reward_seed"):
+        if flags.FLAGS[name].present:
+            raise ValueError(f"--{name} has no say with --reward {TRUE}")
+    config = settings.override(rlhf_jax.Config(env=_ENV.value or "Pendulum-v1"), run_flags.SET.value)
+    labels = dataclasses.replace(config.labels, budget=0, max_budget=1)
+    return {"true_reward": dataclasses.replace(config, use_true_reward=True, labels=labels)}
+
+
+def learnt_reward(stored: StoredReward) -> run_flags.Conditions:
+    """Returns the settings of agents that start with a stored reward.
+
+    Raises:
+      ValueError: a setting is unknown or wrong, or conflicts with the reward.
+    """
+    if _FROZEN.value == bool(_LABELS.value):
+        raise ValueError(
+            f"--labels {_LABELS.value}: a frozen reward takes none, and with --nofrozen at least 1 is needed"
+        )
+    config = stored.settings(_ENV.value, run_flags.SET.value)
+    count = stored.num_labels + _LABELS.value
+    labels = dataclasses.replace(config.labels, budget=_LABELS.value, max_budget=max(_LABELS.value, 1), capacity=count)
+    reward = dataclasses.replace(config.reward, frozen=_FROZEN.value)
+    return {f"labels_{count}": dataclasses.replace(config, labels=labels, reward=reward)}
+
+
+def check(lanes: run_flags.Conditions) -> None:
+    """Checks the settings; raises ValueError."""
+    for config in lanes.values():
+        settings.validate(config, rlhf_jax.make(config.env))
+
+
+def open_run() -> RunFolder:
+    """Opens the folder of the run, new or resumed; a new one holds the stored reward as its first checkpoint.
+
+    Raises:
+      BadInput: something that was asked for is wrong.
+    """
+    stored = None
+    settled = ("env", "reward", "frozen", "labels", "seeds", "condition", "reward_seed")
+    with command_line.refusing():
+        run_flags.refuse_settings(*_DECIDED)
+        if _REWARD.value != TRUE and not run_flags.RESUME.value:
+            stored = stored_reward.load(_REWARD.value)
+    conditions = true_reward if stored is None else partial(learnt_reward, stored)
+    run = run_flags.open_run("train", conditions, check, seeds=_SEEDS.value, settled=settled)
+    if stored is not None:
+        session.say(f"starting with the reward of {stored.path}, learnt from {stored.num_labels} labels")
+        run_folder.start(run, partial(training.inherit, earlier=stored.state))
+    elif "true_reward" not in run.conditions and checkpoint.latest(run.checkpoints) is None:
+        raise command_line.BadInput(f"{run.path} was stopped before its start was saved; start again in another folder")
+    return run
+
+
+def title(run: RunFolder) -> str:
+    """Returns what the run is about, in words."""
+    ((name, config),) = run.conditions.items()
+    if config.use_true_reward:
+        return f"{config.env}, on the true reward"
+    kind = "a frozen reward" if config.reward.frozen else "a reward that learns on"
+    return f"{config.env}, on {kind}: {name.removeprefix('labels_')} labels"
+
+
+def main() -> None:
+    """Trains, evaluates, draws and reports."""
+    clock = session.Clock(_STARTED)
+    session.say("starting")
+    run = open_run()
+    env = rlhf_jax.make(next(iter(run.conditions.values())).env)
+    clock.phases["import"] = time.perf_counter() - _STARTED
+    result = study.run_study(run, env, clock)
+    with clock.phase("evaluate", "drawing"):
+        files = results.draw(run, result, title(run))
+    results.report(run, results.summarise(run, result, clock), files)
+
+
+if __name__ == "__main__":
+    command_line.run("train", main)
