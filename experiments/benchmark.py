@@ -45,7 +45,7 @@ class Plan:
     repeats: int = 7
     sample_seconds: float = 0.2
     square: int = 2048
-    answers: int = 400
+    answers: int = 200
     assignments: tuple[str, ...] = ()
     peer_flags: tuple[str, ...] = ()
 

@@ -35,7 +35,7 @@ from rlhf_jax.labelling.progress import Progress
 from rlhf_jax.teacher import Answers
 
 _STORED = 1000
-_THINKING_SECONDS = 0.1
+_THINKING_SECONDS = 0.3  # faster than people are
 _POLL_SECONDS = 1.0  # of an open page that nobody uses
 
 

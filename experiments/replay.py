@@ -100,9 +100,10 @@ def main(path: str) -> None:
     """Plays, draws, and says where the GIF is."""
     session.say(f"loading the newest checkpoint of {path}")
     with command_line.refusing():
+        for config in run_folder.load(Path(path)).conditions.values():
+            rendering.require(config.env)
         config, state = run_folder.load_state(path, _CONDITION.value, _SEED.value)
         env = rlhf_jax.make(config.env)
-        rendering.require(config.env)
     out = command_line.new_file(Path(_OUT.value or Path(path, "replay.gif")))
     clock = session.Clock(_STARTED)
     num_steps = min(_STEPS.value or env.horizon, env.horizon)

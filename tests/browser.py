@@ -27,12 +27,18 @@ except ImportError:
     sync_api = None
 
 LENGTH = 30
-ARGUMENTS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage"
-).split()
-# The name that other machines call this one by; whatever comes from it is no secure context.
-ARGUMENTS.append(f"--host-resolver-rules=MAP {socket.gethostname()} 127.0.0.1")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    # The name that other machines call this one by; a page that comes from there is no secure context.
+    f"--host-resolver-rules=MAP {socket.gethostname()} 127.0.0.1",
+]
 NO_NETWORK = r"Failed to load resource: net::ERR_"
 CONFLICT = r"Failed to load resource: .* status of 409"
 

@@ -1,4 +1,4 @@
-"""The labelling page in a real browser: what is shown is what is answered, and each answer is stored as it was meant."""
+"""The labelling page in a real browser: what is shown is what is answered, and what is meant is what is stored."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,8 @@ def test_clips_move_in_step_and_differ(visit):
       const small = new OffscreenCanvas(48, 48).getContext("2d", { willReadFrequently: true });
       const look = (side) => {
         small.drawImage(document.getElementById(side), 0, 0, 48, 48);
-        return small.getImageData(0, 0, 48, 48).data.reduce((sum, value, index) => (sum * 31 + value * index) % 65521, 0);
+        const { data } = small.getImageData(0, 0, 48, 48);
+        return data.reduce((sum, value, index) => (sum * 31 + value * index) % 65521, 0);
       };
       const seen = new Map();
       while (seen.size < 8) {
@@ -104,8 +105,11 @@ def test_undo_shows_the_pair_again(visit, key):
     tab.asks(1)
     tab.press("ArrowLeft")
     tab.asks(2)
+    tab.allowed.append(NO_NETWORK)
+    tab.page.route("**/api/pair", lambda route: route.abort())  # the reply itself brings the pair
     tab.press(key)
     tab.asks(1)
+    tab.page.unroute("**/api/pair")
     tab.says("sureness-line", "taken back")
     assert run.store.in_force() == {} and tab.upright_side() == "right"
     tab.press("ArrowRight")
@@ -171,8 +175,12 @@ def test_two_labellers_share_the_pairs(visit):
     first.says("counts", "6 / 20 labels")
 
 
-def test_refresh_in_the_middle_shows_the_same_pair(visit):
+@pytest.mark.parametrize("before", ["", "addEventListener('pagehide', (event) => event.stopImmediatePropagation());"])
+def test_refresh_in_the_middle_shows_the_same_pair(visit, before):
     run, tab = visit.start([False, True, False])
+    tab.page.add_init_script(before)  # whether or not the server hears that the page is left
+    tab.page.reload()
+    tab.asks(1)
     tab.press("ArrowLeft")
     tab.asks(2)
     other = visit.tab(run.address)

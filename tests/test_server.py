@@ -1,10 +1,12 @@
 """The page's server, over a socket: what it answers, and that it ends as it should."""
 
 import http.client
+import queue
 import socket
 import threading
 import time
 
+import label_stores
 import pytest
 from label_stores import INSTRUCTION, LENGTH, SOURCE
 from services import POST, TAB, Service, draw, written
@@ -170,8 +172,9 @@ def test_a_renderer_that_fails_is_an_error_of_one_picture(service, monkeypatch, 
     def broken(moment, size):
         raise RuntimeError("no ink")
 
+    service.store.ask(label_stores.noise(SOURCE.layout, 1), 0, [False])
     monkeypatch.setitem(rendering.RENDERERS, "Tiny", broken)
-    reply = service.get("/api/clips/1/0.png")
+    reply = service.get("/api/clips/5/0.png")  # the others were drawn when the page was made
     assert reply.status == 500 and set(reply.json()) == {"error"} and b"no ink" not in reply.body
     assert service.answer(service.pair()).status == 200
     deadline = time.monotonic() + 20.0
@@ -281,4 +284,23 @@ def test_a_request_that_hangs_does_not_hold_up_the_end(tmp_path):
         assert service.get("/api/status").status == 200
         service.close()
         assert not [thread for thread in serving() if thread not in before]
+    service.store.close()
+
+
+def test_a_tab_that_is_left_gives_its_pair_back(service):
+    first = service.pair()
+    assert service.pair(tab="tab-of-adam")["id"] != first["id"]
+    assert service.post("/api/leave", {"tab": TAB}).json() == {}
+    assert service.pair(tab="tab-of-lilith")["id"] == first["id"]
+    assert service.post("/api/leave", {"tab": "tab-of-nobody"}).json() == {}
+
+
+def test_clips_are_drawn_before_anybody_asks_for_them(tmp_path, monkeypatch):
+    drawn = queue.SimpleQueue()
+    monkeypatch.setattr(clips, "sheet", lambda env, record, slot: drawn.put(slot) or b"")
+    service = Service(tmp_path / "labels.sqlite", 1)
+    assert [drawn.get(timeout=20.0) for _ in range(2)] == [0, 1]
+    service.desk.ask(service.store.ask(label_stores.noise(SOURCE.layout, 1), 0, [False]))
+    assert [drawn.get(timeout=20.0) for _ in range(2)] == [0, 1]
+    service.close()
     service.store.close()

@@ -51,6 +51,13 @@ class Page:
         source = store.source
         self._length = source.layout["action"].shape[1]
         self._clips = ClipCache(lambda pair, slot: clips.sheet(source.env, store.segments([pair])[0], slot))
+        desk.when_asking(self._prepare)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Has the clips drawn that will be wanted next."""
+        for pair in self._desk.upcoming(_PREPARED):
+            self._clips.prepare(pair)
 
     def status(self) -> dict[str, Any]:
         """Returns all that the page says at all times."""
@@ -76,9 +83,13 @@ class Page:
     def next(self, screen: str, labeller: str) -> dict[str, Any]:
         """Returns the pair that this screen shows, and the status."""
         showing = self._desk.next(screen, labeller)
-        for pair in self._desk.upcoming(_PREPARED):
-            self._clips.prepare(pair)
+        self._prepare()
         return {"pair": self._described(showing), "status": self.status()}
+
+    def leave(self, screen: str) -> dict[str, Any]:
+        """Puts the pair of this screen back, so that somebody else can have it at once."""
+        self._desk.leave(screen)
+        return {}
 
     def answer(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Stores an answer; returns what the model thought, the next pair, and the status."""
@@ -111,6 +122,7 @@ class Page:
 
     def close(self) -> None:
         """Stops drawing clips."""
+        self._desk.when_asking(lambda: None)
         self._clips.close()
 
     def _check_run(self, run: str) -> None:
@@ -228,6 +240,7 @@ def _routes(page: Page) -> list[Route]:
         Route("/api/history", history),
         Route("/api/clips/{pair}/{slot}.png", clip),
         post("/api/pair", ("labeller", "tab"), lambda fields: page.next(fields["tab"], fields["labeller"].strip())),
+        post("/api/leave", ("tab",), lambda fields: page.leave(fields["tab"])),
         post("/api/answer", answer, page.answer),
         post("/api/undo", ("run", "labeller", "tab", "token"), page.undo),
     ]

@@ -57,6 +57,7 @@ class Desk:
         self._put_off: set[int] = set()
         self._probabilities: dict[int, float] = {}
         self._iteration = 0
+        self._on_asking: Callable[[], None] = lambda: None
         self.ask(list(range(1, store.num_pairs() + 1)))
         for answer in store.answers():
             self._take_note(answer)
@@ -93,6 +94,12 @@ class Desk:
             self._open.update(dict.fromkeys(pairs))
             self._to_repeat.update(pair for pair in pairs if self._is_repeated(pair))
             self._changed.notify_all()
+            self._on_asking()
+
+    def when_asking(self, listener: Callable[[], None]) -> None:
+        """Calls this function, which must not take long, whenever there are new pairs."""
+        with self._changed:
+            self._on_asking = listener
 
     def tell(self, iteration: int, probabilities: Mapping[int, float]) -> None:
         """Notes what the model thinks by now: with which probability slot 0 of each of these pairs is better."""
@@ -113,6 +120,11 @@ class Desk:
                 showing = self._choose(labeller)
                 self._show(screen, showing)
             return showing
+
+    def leave(self, screen: str) -> None:
+        """Takes back what this screen shows, because nobody looks at it any more."""
+        with self._changed:
+            self._show(screen, None)
 
     def _show(self, screen: str, showing: Showing | None) -> None:
         self._showings.pop(screen, None)
