@@ -65,6 +65,7 @@ def check(lanes: run_flags.Conditions) -> None:
         settings.validate(config, rlhf_jax.make(config.env))
         if _TEACHER.value == "human":
             rendering.require(config.env)
+            labelling_session.check_page()
 
 
 def check_teacher(run: RunFolder) -> None:

@@ -59,6 +59,7 @@ def check(lanes: run_flags.Conditions) -> None:
     for config in lanes.values():
         settings.validate(config, rlhf_jax.make(config.env))
         rendering.require(config.env)
+    labelling_session.check_page()
 
 
 def open_run() -> RunFolder:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from types import ModuleType
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +40,20 @@ def instruction() -> str:
     if len(INSTRUCTION.value) > _MAX_INSTRUCTION or not INSTRUCTION.value.isprintable():
         raise ValueError(f"--instruction must be at most {_MAX_INSTRUCTION} printable characters, in one line")
     return INSTRUCTION.value
+
+
+def check_page() -> None:
+    """Checks what the page needs, before the folder of a run is made; raises ValueError."""
+    instruction()
+    _server().check_address(HOST.value, PORT.value)
+
+
+def _server() -> ModuleType:
+    try:
+        from rlhf_jax.labelling import server
+    except ImportError as error:
+        raise ValueError(f'the page needs {error.name}: pip install -e ".[human]"') from None
+    return server
 
 
 class LabellingSession:
@@ -80,11 +95,9 @@ class LabellingSession:
         return store
 
     def _serve(self) -> str:
-        try:
-            from rlhf_jax.labelling import server
-            from rlhf_jax.labelling.application import Page, Plan
-        except ImportError as error:
-            raise ValueError(f'the page needs {error.name}: pip install -e ".[human]"') from None
+        server = _server()
+        from rlhf_jax.labelling.application import Page, Plan  # Not above: it needs the extra, too.
+
         labels = self.config.labels
         initial = int(queries.labels_by(jnp.asarray(labels.warmup), config=self.config))
         plan = Plan(labels.budget, initial, self.config.iterations, SYNCHRONOUS.value)

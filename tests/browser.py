@@ -15,7 +15,7 @@ from PIL import Image
 
 import rlhf_jax
 from rlhf_jax.environments.canvas import BODY
-from rlhf_jax.labelling import pairs, server
+from rlhf_jax.labelling import clips, pairs, server
 from rlhf_jax.labelling.application import Page, Plan
 from rlhf_jax.labelling.desk import Desk
 from rlhf_jax.labelling.label_store import LabelStore, new_source
@@ -191,8 +191,8 @@ class Tab:
         return int(self.page.input_value("#scrubber"))
 
     def picture(self, side):
-        """What the canvas of a side shows, `[128, 128, 3]`: of each square of enlarged pixels the middle one."""
-        url = self.page.evaluate(_PICTURE, side)
+        """The frame that the canvas of a side shows, as it was before the page enlarged it."""
+        url = self.page.evaluate(_PICTURE, [side, clips.SIZE])
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB"))
 
     def upright_side(self):
@@ -205,15 +205,15 @@ class Tab:
 def _height(picture):
     """How far above the middle the pendulum's rod is, in pixels."""
     rows, _ = np.nonzero((picture == BODY).all(-1))
-    return 63.5 - rows.mean()
+    return (len(picture) - 1) / 2 - rows.mean()
 
 
-_PICTURE = """(side) => {
+_PICTURE = """([side, size]) => {
   const small = document.createElement("canvas");
-  small.width = small.height = 128;
+  small.width = small.height = size;
   const context = small.getContext("2d");
   context.imageSmoothingEnabled = false;
-  context.drawImage(document.getElementById(side), 0, 0, 128, 128);
+  context.drawImage(document.getElementById(side), 0, 0, size, size);
   return small.toDataURL();
 }"""
 

@@ -48,7 +48,7 @@ def test_frames_are_those_of_the_pair_in_the_order_that_the_server_chose(visit, 
     for frame in (1, 12, LENGTH):
         tab.page.fill("#scrubber", str(frame))
         for side, slot in (("left", swapped), ("right", not swapped)):
-            drawn = rendering.frames("Pendulum-v1", clips.moments(record, int(slot)))[frame - 1]
+            drawn = rendering.frames("Pendulum-v1", clips.moments(record, int(slot)), clips.SIZE)[frame - 1]
             np.testing.assert_array_equal(tab.picture(side), drawn)
             assert tab.attribute(side, "aria-label") == f"{side} clip, frame {frame} of {LENGTH}"
 

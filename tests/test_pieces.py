@@ -49,10 +49,11 @@ FIT = [*words("num_envs", "rollout_length", "ppo.hidden", "ppo.minibatches", "re
 TRAIN = words(*(name for name in TINY if name not in ("queries.segment_length", "reward.hidden")))
 TRAIN += ["--set", f"iterations={ITERATIONS}", "--set", "labels.warmup=1", "--seeds", "2", "--seed", "5"]
 
+ERRING = ["--set", "teacher.error_rate=1"]
+
 CHAIN = {
     "gather": ["gather", "--labels", str(LABELS), *GATHER, "--out", "gathered"],
-    "error": ["gather", "--labels", str(LABELS), *GATHER, "--set", "teacher.error_rate=1", "--out", "erring"],
-    "cart": ["gather", "--env", "CartPole-v1", "--labels", "4", *GATHER, "--out", "cart"],
+    "cart": ["gather", "--env", "CartPole-v1", *ERRING, "--labels", str(LABELS), *GATHER, "--out", "cart"],
     "export": ["labels", "export", "gathered", "labels.npz"],
     "import": ["labels", "import", "labels.npz", "imported"],
     "again": ["labels", "import", "labels.npz", "imported"],
@@ -93,9 +94,8 @@ def test_gathered_labels_are_those_of_the_true_reward(chain):
     assert labels.iteration.tolist() == [0] * 10 + [1] * 10
     assert [answer.probability is None for answer in labels.answers] == [True] * 10 + [False] * 10
     assert f"{LABELS} answers: " in results["gather"][1]
-    erring = labels_file.load(folder / "erring")
-    returns = erring.records["true_reward"].sum(-1)
-    assert 0 < (erring.label != (returns[:, 0] > returns[:, 1])).sum() < LABELS
+    # A pole that stands is worth as much at any step, so without errors these would all be ties.
+    assert set(labels_file.load(folder / "cart").label) == {0.0, 1.0}
 
 
 def test_gathering_is_the_beginning_of_the_compiled_training(chain):

@@ -74,6 +74,11 @@ def serve(page: Page, host: str = "127.0.0.1", port: int = 8000) -> Iterator[str
         page.close()
 
 
+def check_address(host: str, port: int) -> None:
+    """Raises ValueError if it is not possible to listen there, or on another port of that host."""
+    _listen(host, port).close()
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for candidate in (port, 0):

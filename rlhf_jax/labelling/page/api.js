@@ -82,8 +82,8 @@ export const getStatus = () => request("/api/status", json);
 export const getPair = (who) => post("/api/pair", who);
 
 /** Says that the tab is left, so that its pair is free again. The browser sends it after the page is gone. */
-export function leave(who) {
-  fetch("/api/leave", { ...message(who), keepalive: true }).catch(() => {});
+export function leave(tab) {
+  fetch("/api/leave", { ...message({ tab }), keepalive: true }).catch(() => {});
 }
 
 /** The token is made once for each answer, so that one sent twice is stored once. */

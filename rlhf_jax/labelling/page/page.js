@@ -193,7 +193,7 @@ function listen() {
   field.value = browserMemory.get("labeller") ?? "";
   field.addEventListener("input", () => browserMemory.set("labeller", field.value));
   field.addEventListener("keydown", ({ key }) => (key === "Enter" || key === "Escape") && field.blur());
-  addEventListener("pagehide", () => api.leave(who()));
+  addEventListener("pagehide", () => api.leave(tab));
   addEventListener("pageshow", ({ persisted }) => (hurry ||= persisted)); // Back from the history, without its pair.
 }
 
