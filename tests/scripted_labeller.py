@@ -1,6 +1,6 @@
 """Labels through HTTP by the true reward, as a person would by the page.
 
-    python tests/scripted_labeller.py http://127.0.0.1:8000/ RUN
+python tests/scripted_labeller.py http://127.0.0.1:8000/ RUN
 """
 
 import math

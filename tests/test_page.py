@@ -87,7 +87,9 @@ def test_a_pair_is_shown_again_the_other_way_round(visit):
     run = visit.run([False] * (REPEAT_AFTER + 2), repeat_share=1.0)
     for pair in range(1, REPEAT_AFTER + 2):
         run.say(pair, "left")
-    tab = visit.tab(run.start())
+    address = run.start()
+    named = {"origin": address.rstrip("/"), "localStorage": [{"name": "rlhf_jax.labeller", "value": "anonymous"}]}
+    tab = visit.tab(address, storage_state={"cookies": [], "origins": [named]})
     tab.asks(1)
     assert tab.upright_side() == "right"
     tab.press("ArrowRight")
@@ -173,6 +175,20 @@ def test_two_labellers_share_the_pairs(visit):
     assert sorted(run.store.in_force()) == [1, 2, 3, 4, 5, 6] and len(run.rows()) == 6
     assert [row.labeller for row in run.store.answers()] == ["ann", "bob"] * 3
     first.says("counts", "6 / 20 labels")
+
+
+def test_undo_takes_back_nothing_of_another_who_gave_no_name(visit):
+    run, first = visit.start([False, True, False])
+    second = visit.tab(run.address)
+    first_pair, _ = first.asks(), second.asks()
+    first.press("ArrowLeft")
+    first.asks(3)
+    second.press("u")
+    second.says("notice", "There is nothing to undo.")
+    assert list(run.store.in_force()) == [first_pair]
+    names = {tab.attribute("labeller", "placeholder") for tab in (first, second)}
+    first.page.reload()
+    assert first.attribute("labeller", "placeholder") in names and len(names) == 2
 
 
 @pytest.mark.parametrize("before", ["", "addEventListener('pagehide', (event) => event.stopImmediatePropagation());"])

@@ -229,7 +229,6 @@ def test_the_page_works_with_a_token_and_over_plain_http(visit, host):
     assert "?token=" in address
     tab = visit.tab(address.replace("0.0.0.0", host))
     tab.allowed += [NO_NETWORK, r"Failed to load resource: .* status of 401"]
-    tab.allowed.append("The Cross-Origin-Opener-Policy header has been ignored")  # where it is not a secure context
     tab.asks(1)
     assert tab.upright_side() == "left"
     tab.press("ArrowLeft")

@@ -127,3 +127,29 @@ def test_without_bootstrap_every_member_has_every_row_once():
     queries, answers = batch([1, 2, 3], [1, 0, 1])
     buffer = preferences.add(jax.random.key(0), empty(4), queries, answers, bootstrap=False)
     np.testing.assert_array_equal(buffer.multiplicity, [[1, 1, 0, 0], [1, 1, 0, 0]])
+
+
+@pytest.mark.parametrize("added, capacity", [(0, 5), (3, 3), (3, 9), (4, 4), (6, 4), (6, 7), (9, 12)])
+def test_another_buffer_takes_over_what_is_kept(added, capacity):
+    buffer = empty(4)
+    for i in range(added):
+        buffer = add(jax.random.key(i), buffer, *batch([i + 1.0], [1.0]))
+    kept = contents(buffer)
+    multiplicity = {int(a): m.tolist() for a, m in zip(buffer.action[:, 0, 0], buffer.multiplicity.T, strict=True)}
+    buffer = preferences.resize(buffer, capacity)
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype), buffer)
+    assert shapes == jax.tree.map(lambda x: (x.shape, x.dtype), empty(capacity))
+    assert int(buffer.added) == len(kept) and buffer.action[: len(kept), 0, 0].tolist() == kept
+    assert buffer.filled.tolist() == [True] * len(kept) + [False] * (capacity - len(kept))
+    assert buffer.label.tolist() == [i % 3 / 2 for i in kept] + [0.0] * (capacity - len(kept))
+    assert [m.tolist() for m in buffer.multiplicity.T[: len(kept)]] == [multiplicity[i] for i in kept]
+    # It goes on as if it had held nothing else.
+    buffer = add(jax.random.key(99), buffer, *batch([77.0], [1.0]))
+    assert contents(buffer) == [*kept, 77][-capacity:]
+
+
+def test_answers_that_were_taken_back_stay_so_in_another_buffer():
+    buffer = add(jax.random.key(0), empty(4), *batch([1.0, 2.0, 3.0], [1.0, 1.0, 1.0]))
+    buffer = preferences.revise(buffer, jnp.array([1]), jnp.array([0.0]), jnp.array([False]))
+    buffer = preferences.resize(buffer, 6)
+    assert contents(buffer) == [1, 3] and int(buffer.added) == 3

@@ -249,6 +249,23 @@ def test_policy_that_is_not_there_is_refused(condition, seed, words, pendulum):
     assert all(word in message for word in words)
 
 
+def test_condition_and_seed_may_be_left_out_where_there_is_one(pendulum, tmp_path):
+    run, states = pendulum
+    assert "several conditions, name one: true_reward, labels_4" in refused(run_folder.load_state, run.path)
+    assert "several seeds, name one: 5, 6" in refused(run_folder.load_state, run.path, "labels_4")
+    config, state = run_folder.load_state(run.path, "labels_4", 6)
+    assert config == CONFIG
+    for a, b in zip(jax.tree.leaves(state.agent), jax.tree.leaves(states.agent), strict=True):
+        np.testing.assert_array_equal(a, b[3])
+    alone = run_folder.create(tmp_path, "fit", {"labels_4": CONFIG}, [8])
+    run_folder.start(alone, lambda state: dataclasses.replace(state, iteration=state.iteration + 40))
+    config, state = run_folder.load_state(tmp_path)
+    assert config == CONFIG and int(state.iteration) == 40
+    expected = rlhf_jax.init(jax.random.key(8), env=rlhf_jax.make("Pendulum-v1"), config=CONFIG)
+    for a, b in zip(jax.tree.leaves(state.agent.actor), jax.tree.leaves(expected.agent.actor), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
 def test_policy_without_a_run_or_checkpoint_is_refused(tmp_path):
     assert "config.json" in refused(run_folder.load_policy, tmp_path, "labels_4", 5)
     run_folder.create(tmp_path, "pendulum", CONDITIONS, SEEDS)

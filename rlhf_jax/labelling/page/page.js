@@ -25,8 +25,11 @@ let busy = false; // An answer, or an undo, is being sent.
 let hurry = false; // The server is to be asked at once.
 let turn = 0; // Counts what has been shown, so that a reply overtaken by something newer is dropped.
 
+/** Who gives no name has one of their own all the same: an undo takes back the newest answer under a name. */
+const guest = browserMemory.get("guest") ?? `guest-${api.randomName().slice(0, 4)}`;
+
 /** The name as the server takes it: what cannot be seen is left out. */
-const labeller = () => $("labeller").value.replace(/[\p{C}\p{Z}]+/gu, " ").trim() || "anonymous";
+const labeller = () => $("labeller").value.replace(/[\p{C}\p{Z}]+/gu, " ").trim() || guest;
 
 const who = () => ({ labeller: labeller(), tab });
 
@@ -191,6 +194,8 @@ function listen() {
   $("speed").addEventListener("change", ({ target }) => player.setSpeed(Number(target.value)));
   const field = $("labeller");
   field.value = browserMemory.get("labeller") ?? "";
+  field.placeholder = guest;
+  browserMemory.set("guest", guest);
   field.addEventListener("input", () => browserMemory.set("labeller", field.value));
   field.addEventListener("keydown", ({ key }) => (key === "Enter" || key === "Escape") && field.blur());
   addEventListener("pagehide", () => api.leave(tab));
