@@ -47,7 +47,7 @@ def together(paths: Sequence[str]) -> Labels:
     """Returns the labels of all folders and files, each answer once.
 
     Raises:
-      ValueError: one of them is none, or they cannot be put together, or they say nothing.
+      ValueError: one of them is none, or they cannot be put together, or no answer says which clip is better.
     """
     labels = [labels_file.load(Path(path)) for path in paths]
     with ExitStack() as stack:
@@ -58,8 +58,8 @@ def together(paths: Sequence[str]) -> Labels:
             labels_file.check_alike(path, more.source, store.source)
             labels_file.merge(store, more)
         merged = labels_file.collect(store)
-    if np.isnan(merged.label).all():
-        raise ValueError(f"there is nothing to learn from in {', '.join(paths)}: no pair has an answer")
+    if not np.isin(merged.label, (0.0, 1.0)).any():
+        raise ValueError(f"there is nothing to learn from in {', '.join(paths)}: no answer prefers one clip to the other")
     return merged
 
 
