@@ -48,10 +48,10 @@ def words(lines: Sequence[Sequence[tuple[str, Colour]]], width: int, *, bold_fir
 
 
 def curves(series: Sequence[tuple[np.ndarray, Colour]], width: int, height: int) -> np.ndarray:
-    """Draws curves that grow, each scaled to the height of the picture.
+    """Draws curves that grow.
 
     Args:
-      series: `[T]` values and a colour; the later ones are drawn over the earlier ones.
+      series: `[T]` values, from 0 at the bottom to 1 at the top, and a colour; the later ones cover the earlier ones.
       width: of the picture in pixels.
       height: of the picture in pixels.
 
@@ -72,11 +72,9 @@ def curves(series: Sequence[tuple[np.ndarray, Colour]], width: int, height: int)
 
 
 def _places(values: np.ndarray, width: int, height: int) -> list[tuple[float, float]]:
-    low, high = values.min(), values.max()
-    share = (values - low) / (high - low) if high > low else np.full(len(values), 0.5)
     margin = 2 * _MARGIN * _SUPERSAMPLING
     x = np.linspace(margin, width - margin, len(values))
-    y = height - margin - share * (height - 2 * margin)
+    y = height - margin - values * (height - 2 * margin)
     return list(zip(x.tolist(), y.tolist(), strict=True))
 
 

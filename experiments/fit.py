@@ -59,7 +59,9 @@ def together(paths: Sequence[str]) -> Labels:
             labels_file.merge(store, more)
         merged = labels_file.collect(store)
     if not np.isin(merged.label, (0.0, 1.0)).any():
-        raise ValueError(f"there is nothing to learn from in {', '.join(paths)}: no answer prefers one clip to the other")
+        raise ValueError(
+            f"there is nothing to learn from in {', '.join(paths)}: no answer prefers one clip to the other"
+        )
     return merged
 
 

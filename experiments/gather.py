@@ -170,7 +170,10 @@ def main() -> None:
     run = run_flags.open_run("gather", conditions, check, seeds=1, settled=("env", "labels", "instruction"))
     clock.phases["import"] = time.perf_counter() - _STARTED
     check_teacher(run)
-    (ask_oracle if _TEACHER.value == SYNTHETIC else ask_people)(run, clock)
+    try:
+        (ask_oracle if _TEACHER.value == SYNTHETIC else ask_people)(run, clock)
+    except KeyboardInterrupt:
+        raise command_line.Stopped(f"interrupted; go on with --out {run.path} --resume") from None
     results.report(run, results.outline(run, clock) | results.answers(run), [run.path / run_folder.LABELS], describe)
 
 

@@ -5,25 +5,21 @@
 Works on the folder of every run. Each reward is drawn to a scale of its own; what matters is whether they go together.
 """
 
-import time
+import dataclasses
+from functools import partial
+from pathlib import Path
 
-_STARTED = time.perf_counter()
+import jax
+import numpy as np
+from absl import flags
 
-import dataclasses  # noqa: E402
-from functools import partial  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-from absl import flags  # noqa: E402
-
-import rlhf_jax  # noqa: E402
-from experiments import captions, command_line, figures, results, session  # noqa: E402
-from rlhf_jax import ppo, reward_ensemble, rollout, run_folder  # noqa: E402
-from rlhf_jax.config import Config  # noqa: E402
-from rlhf_jax.environments import Environment, rendering  # noqa: E402
-from rlhf_jax.environments.canvas import INK  # noqa: E402
-from rlhf_jax.training import TrainState  # noqa: E402
+import rlhf_jax
+from experiments import captions, command_line, figures, results, session
+from rlhf_jax import ppo, reward_ensemble, rollout, run_folder
+from rlhf_jax.config import Config
+from rlhf_jax.environments import Environment, rendering
+from rlhf_jax.environments.canvas import INK
+from rlhf_jax.training import TrainState
 
 flags.adopt_module_key_flags(command_line)
 _CONDITION = flags.DEFINE_string("condition", None, "Condition, such as labels_700; needed if the run has several.")
@@ -33,6 +29,7 @@ _STEPS = flags.DEFINE_integer("steps", None, "Steps of each, at most; whole epis
 _OUT = flags.DEFINE_string("out", None, "The GIF; replay.gif in the run's folder if not given.")
 
 _SIZE, _CURVES = 224, 96  # pixels: of a clip, and the height of the curves under it
+_COLUMNS = 4
 _FPS = 25.0
 
 
@@ -85,15 +82,26 @@ def describe(episode: Episode) -> list[list[tuple[str, captions.Colour]]]:
     return [*lines, names, [(words, INK)]]
 
 
-def draw(env: str, episode: Episode, num_steps: int) -> np.ndarray:
-    """Returns the clip with words and curves under it, `[num_steps, H, W, 3]`; what ends early stands still."""
-    clip = rendering.frames(env, episode.moments, _SIZE)
-    series = [(episode.true_reward, captions.TRUE)]
-    if episode.predicted is not None:
-        series.append((episode.predicted, captions.PREDICTED))
-    words = captions.words(describe(episode), _SIZE, bold_first=True)
-    whole = captions.under(clip, words, captions.curves(series, _SIZE, _CURVES))
-    return np.concatenate([whole, np.repeat(whole[-1:], num_steps - len(whole), axis=0)])
+def draw(env: str, episodes: list[Episode]) -> np.ndarray:
+    """Returns the clips side by side with words and curves under each, `[T, H, W, 3]`; what ends early stands still."""
+    true = _scaled([episode.true_reward for episode in episodes])
+    curves = [[(values, captions.TRUE)] for values in true]
+    predicted = [episode.predicted for episode in episodes if episode.predicted is not None]
+    for series, values in zip(curves, _scaled(predicted) if predicted else [], strict=False):
+        series.append((values, captions.PREDICTED))
+    longest, clips = max(map(len, true)), []
+    for series, episode in zip(curves, episodes, strict=True):
+        words = captions.words(describe(episode), _SIZE, bold_first=True)
+        clip = rendering.frames(env, episode.moments, _SIZE)
+        whole = captions.under(clip, words, captions.curves(series, _SIZE, _CURVES))
+        clips.append(np.concatenate([whole, np.repeat(whole[-1:], longest - len(whole), axis=0)]))
+    return figures.tile(np.stack(clips), columns=min(len(clips), _COLUMNS))
+
+
+def _scaled(rewards: list[np.ndarray]) -> list[np.ndarray]:
+    """Returns rewards as shares of their range over all episodes, so that a quiet one does not look like a wild one."""
+    low, high = (bound([bound(values) for values in rewards]) for bound in (np.min, np.max))
+    return [(values - low) / (high - low) if high > low else np.full(len(values), 0.5) for values in rewards]
 
 
 def main(path: str) -> None:
@@ -105,16 +113,12 @@ def main(path: str) -> None:
         config, state = run_folder.load_state(path, _CONDITION.value, _SEED.value)
         env = rlhf_jax.make(config.env)
     out = command_line.new_file(Path(_OUT.value or Path(path, "replay.gif")))
-    clock = session.Clock(_STARTED)
     num_steps = min(_STEPS.value or env.horizon, env.horizon)
-    with clock.phase(
-        "play", f"playing {_EPISODES.value} × {num_steps} steps of {config.env}, iteration {state.iteration}"
-    ):
-        episodes = play(state, _EPISODES.value, num_steps, env=env, config=config)
-    longest = max(len(episode.true_reward) for episode in episodes)
-    with clock.phase("draw", f"drawing {len(episodes) * longest} frames"):
-        clips = np.stack([draw(config.env, episode, longest) for episode in episodes])
-        figures.animation(out, figures.tile(clips, columns=min(len(clips), 4)), fps=_FPS)
+    what = f"{_EPISODES.value} × {num_steps} steps of {config.env}"
+    session.say(f"playing {what} with the policy of iteration {state.iteration}")
+    episodes = play(state, _EPISODES.value, num_steps, env=env, config=config)
+    session.say(f"drawing {sum(len(episode.true_reward) for episode in episodes)} frames")
+    figures.animation(out, draw(config.env, episodes), fps=_FPS)
     for i, episode in enumerate(episodes, 1):
         print(f"episode {i}: " + ", ".join("".join(text for text, _ in line) for line in describe(episode)))
     print(out)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import rlhf_jax
-from experiments import benchmark, benchmark_process, benchmark_program
+from experiments import benchmark, benchmark_process, benchmark_program, tables
 from experiments.benchmark_program import Loop, Seconds
 
 RATIOS = ("ratio", "share", "over")
@@ -179,13 +179,13 @@ def test_settings_are_those_of_the_figure_with_700_labels():
 
 
 def test_tables_line_up():
-    assert benchmark.columns([["name", "a", "bb"], ["  x", "100.0"], ["  longer", "1", "2.00"]]) == [
+    assert tables.columns([["name", "a", "bb"], ["  x", "100.0"], ["  longer", "1", "2.00"]]) == [
         "name          a    bb",
         "  x       100.0",
         "  longer      1  2.00",
     ]
-    assert benchmark.ranged({"min": 1.474, "median": 1.5, "max": 2.0}) == "1.50 [1.47, 2.00]"
-    assert benchmark.ranged({"min": -1.0, "median": -1.0, "max": -1.0}, 1) == "-1.0"
+    assert tables.ranged({"min": 1.474, "median": 1.5, "max": 2.0}) == "1.50 [1.47, 2.00]"
+    assert tables.ranged({"min": -1.0, "median": -1.0, "max": -1.0}, 1) == "-1.0"
     run = {"wall_seconds": 30.0, "processor_seconds": 45.0, "processor_seconds_per_agent": 1.40625, "peak_mib": 900.4}
     cold = run | {"compile_seconds": 20.0, "cores_busy": 1.5}
     figure = {"agents": 32, "cold": cold, "warm": cold, "wall_cold_over_warm": 1.0, "compile_cold_over_warm": 1.0}

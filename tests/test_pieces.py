@@ -165,6 +165,23 @@ def test_training_starts_with_the_stored_reward_which_stays_or_learns_on(name, l
     assert summary["conditions"][f"labels_{labels}"]["labels"] == labels and summary["seeds"] == [5, 6]
 
 
+def test_training_interrupted_before_it_began_goes_on_with_the_stored_reward(chain, command_lines):
+    folder, _ = chain
+    *line, _ = CHAIN["on"]
+    interrupted = {
+        "module": line[0],
+        "arguments": [*line[1:], "early"],
+        "folder": str(folder),
+        "interrupt": "compiling",
+    }
+    [(status, out, err)] = command_lines([interrupted])
+    assert (status, out) == (1, "") and err.splitlines()[-1].endswith("--out early --resume")
+    [(status, _, err)] = run_all(command_lines, folder, [["train", "--out", "early", "--resume"]])
+    assert status == 0, err
+    for file in (folder / "on" / f"labels_{LABELS + MORE}").glob("*.npy"):
+        assert (folder / "early" / file.parent.name / file.name).read_bytes() == file.read_bytes(), file
+
+
 def test_true_reward_is_trained_on_any_environment(chain):
     folder, results = chain
     config, state = run_folder.load_state(folder / "true", "true_reward", 5)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlhf_jax import bradley_terry, preferences, queries, reward_ensemble, training
+from rlhf_jax import preferences, queries, reward_ensemble, training
 from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment
 from rlhf_jax.labelling import pairs
@@ -17,7 +17,6 @@ from rlhf_jax.labelling.desk import Desk
 from rlhf_jax.labelling.label_store import LabelStore
 from rlhf_jax.labelling.progress import Progress
 from rlhf_jax.queries import Queries
-from rlhf_jax.reward_ensemble import RewardEnsemble
 from rlhf_jax.teacher import Answers
 from rlhf_jax.training import Metrics, TrainState
 
@@ -69,7 +68,7 @@ class HumanTeacher:
         self._store, self._desk, self._progress = store, desk, progress
         self._config, self._slots = config, queries.slots(config)
         self._lead = min(lead, self._slots)  # An iteration takes no more answers than it has slots.
-        self._judge = jax.jit(partial(_probabilities, env=env, config=config))
+        self._judge = jax.jit(partial(reward_ensemble.preference_probability, env=env, config=config.reward))
         self._revise = jax.jit(preferences.revise)
 
     def ask(self, chosen: Queries, state: TrainState) -> None:
@@ -91,7 +90,7 @@ class HumanTeacher:
         thoughts: dict[int, float] = {}
         for batch in batches:
             queried = pairs.to_queries(self._store.segments(batch), self._slots)
-            probabilities = np.asarray(self._judge(state.ensemble, queried))
+            probabilities = np.asarray(self._judge(state.ensemble, queried.observation, queried.action))
             thoughts |= dict(zip(batch, probabilities[: len(batch)].tolist(), strict=True))
         return thoughts
 
@@ -115,6 +114,8 @@ class HumanTeacher:
         if initial:
             first = int(queries.labels_by(jnp.asarray(self._config.labels.warmup), config=self._config))
             missing = max(first - len(self._store.in_force()), waiting)
+            if first == self._config.labels.budget:
+                return "initial", f"{missing} of {first} pairs have no answer yet."
             return "initial", f"Training begins after {first} initial labels: {missing} are missing."
         if lead:
             return "waiting", f"The agent waits: {waiting} pairs have no answer yet, it goes on at {lead}."
@@ -155,11 +156,3 @@ class HumanTeacher:
             rows, values, filled = zip(*batch, *padding, strict=True)
             data = self._revise(data, jnp.asarray(rows), jnp.asarray(values, jnp.float32), jnp.asarray(filled))
         return data
-
-
-def _probabilities(ensemble: RewardEnsemble, queried: Queries, *, env: Environment, config: Config) -> jax.Array:
-    """Returns the `[Q]` probability that slot 0 is better, in the mean of the members."""
-    rewards = reward_ensemble.member_rewards(
-        ensemble, queried.observation, queried.action, env=env, config=config.reward
-    )
-    return bradley_terry.preference_probability(rewards.sum(-1)).mean(0)
