@@ -7,6 +7,7 @@ different machine every minute. Nothing is judged by a threshold.
 """
 
 import dataclasses
+import importlib.util
 import os
 import sys
 import time
@@ -201,6 +202,9 @@ def measure(
     yield "scaling", program.scaling(list(crowds.values()), plan.repeats)
     say(f"share of the matmul peak, {plan.repeats} repeats")
     yield "matmul", program.matmul_share(steady, plan.square, plan.repeats, plan.sample_seconds)
+    if importlib.util.find_spec("uvicorn") is None:
+        say('the labelling page is left out: it needs pip install -e ".[human]"')
+        return
     say(f"the labelling page beside the training: {plan.answers} answers, {plan.repeats} repeats")
     yield "labelling", benchmark_labelling.measure(config, env, plan.answers, plan.repeats, plan.sample_seconds * 10)
 

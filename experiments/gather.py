@@ -66,6 +66,10 @@ def check(lanes: run_flags.Conditions) -> None:
         if _TEACHER.value == "human":
             rendering.require(config.env)
             labelling_session.check_page()
+    unused = ["synchronous"] if _TEACHER.value == "human" else ["synchronous", "instruction", "host", "port"]
+    for name in unused:
+        if flags.FLAGS[name].present:
+            raise ValueError(f"--{name} has no say with --teacher {_TEACHER.value}")
 
 
 def check_teacher(run: RunFolder) -> None:
@@ -125,6 +129,10 @@ def _rounds(
         records = pairs.to_records(asked, source.layout)
         parts.append((records, np.full(len(records), iteration), answers.label[given], known[given]))
         rows.append(acting | learning)
+        last = iteration + 1 == config.labels.warmup
+        session.show(
+            f"round {iteration + 1}/{config.labels.warmup}: {sum(len(p[0]) for p in parts)} answers", last=last
+        )
     metrics = {name: np.stack([np.asarray(row[name]) for row in rows])[None] for name in rows[0]}
     columns = [np.concatenate(part) for part in zip(*parts, strict=True)]
     return state, _labels(source, *columns), metrics
@@ -160,7 +168,8 @@ def describe(summary: dict[str, Any]) -> str:
     """Returns what was gathered, in words."""
     said = ", ".join(f"{count} {answer.replace('_', ' ')}" for answer, count in summary["answers"].items())
     seconds = ", ".join(f"{name} {value:.1f}" for name, value in summary["wall_seconds"].items())
-    return f"{sum(summary['answers'].values())} answers: {said}\nwall seconds: {seconds}"
+    moot = "" if {"left", "right"} & set(summary["answers"]) else "; no clip is preferred to another: nothing to learn"
+    return f"{sum(summary['answers'].values())} answers: {said}{moot}\nwall seconds: {seconds}"
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """A training with people: the page beside the loop, checkpoints, and what is left of it all in the run folder."""
 
+import secrets
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -24,12 +25,13 @@ from rlhf_jax.training import TrainState
 
 INSTRUCTION = flags.DEFINE_string("instruction", "", "What the agent should do, in words, for the page.")
 SYNCHRONOUS = flags.DEFINE_boolean(
-    "synchronous", False, "Wait for all answers in every iteration, instead of training on while people answer."
+    "synchronous", False, "Wait for all answers in every iteration, instead of training at most 8 pairs ahead of them."
 )
 HOST = flags.DEFINE_string("host", "127.0.0.1", "Where the page is served; beyond this machine it needs a token.")
 PORT = flags.DEFINE_integer("port", 8000, "Another one is chosen if it is taken.", lower_bound=0, upper_bound=65535)
 
 _MAX_INSTRUCTION = 500
+_GOODBYE_SECONDS = 1.5  # An open page asks once a second.
 
 Curves = dict[str, np.ndarray]
 """`[1, iterations]` of each metric."""
@@ -102,14 +104,25 @@ class LabellingSession:
         initial = int(queries.labels_by(jnp.asarray(labels.warmup), config=self.config))
         plan = Plan(labels.budget, initial, self.config.iterations, SYNCHRONOUS.value)
         page = Page(self._store, self._desk, self._progress, plan)
-        address = self._open.enter_context(server.serve(page, HOST.value, PORT.value))
+        address = self._open.enter_context(server.serve(page, HOST.value, PORT.value, token=self._token()))
         session.say(f"label at {address}")
-        mode = "waits for each batch" if SYNCHRONOUS.value else "goes on training while people answer"
-        if initial < labels.budget:
-            session.say(
-                f"{initial} of {labels.budget} answers are needed before training begins; then the agent {mode}"
-            )
+        answered = len(self._store.in_force())
+        mode = "waits for each batch" if SYNCHRONOUS.value else "trains on while people answer"
+        if initial == labels.budget:
+            session.say(f"{answered} of {labels.budget} answers are there")
+        elif answered < initial:
+            session.say(f"{initial - answered} answers are needed before training begins; then the agent {mode}")
+        else:
+            session.say(f"{answered} of {labels.budget} answers are there; the agent {mode}")
         return address
+
+    def _token(self) -> str:
+        """Returns the token of this run, the same after a restart, so that open pages go on."""
+        path = self.run.path / "token"
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_text(secrets.token_urlsafe(16))
+        return path.read_text()
 
     def say(self, phase: str, message: str) -> None:
         """Says on the page and the terminal what is going on."""
@@ -134,11 +147,11 @@ class LabellingSession:
         with session.interruptible("saving, then stopping; press Ctrl-C again to stop at once") as stopped:
             with clock.phase("train", "compiling; the first pairs appear in a moment"):
                 state, metrics = self._loop(state, metrics, until, stopped)
-            self._save(state, metrics)
             if int(state.iteration) < until:
-                self.say("stopped", "The run was stopped; all answers are kept.")
+                self._stop("The run was stopped; all answers are kept.", state, metrics)
                 where = f"go on with --out {self.run.path} --resume"
                 raise Stopped(f"stopped at iteration {int(state.iteration)}; all answers are kept; {where}")
+            self._save(state, metrics)
         return jax.tree.map(lambda x: x[None], state), metrics
 
     def _loop(
@@ -154,9 +167,9 @@ class LabellingSession:
                 break
             row = {name: np.asarray(value)[None, None] for name, value in new.items()}
             if not row["finite"].all():
-                self._save(state, metrics)
-                where = f"in iteration {int(after.iteration)}; the state before it is saved"
-                raise Stopped(f"a loss, reward or parameter became NaN or infinite {where}")
+                trouble = f"a loss, reward or parameter became NaN or infinite in iteration {int(after.iteration)}"
+                self._stop(f"The run was stopped, because {trouble}; all answers are kept.", state, metrics)
+                raise Stopped(f"{trouble}; the state before it is saved")
             state = after
             metrics = {k: np.concatenate([metrics[k], v], 1) if metrics else v for k, v in row.items()}
             session.append_metrics(self.run, row, int(state.iteration) - 1)
@@ -165,6 +178,13 @@ class LabellingSession:
                 self._save(state, metrics)
                 saved = time.perf_counter()
         return state, metrics
+
+    def _stop(self, message: str, state: TrainState, metrics: Curves) -> None:
+        """Saves, and gives open pages the time to say that the run has stopped, not that the connection is lost."""
+        self.say("stopped", message)
+        said = time.perf_counter()
+        self._save(state, metrics)
+        time.sleep(max(_GOODBYE_SECONDS - (time.perf_counter() - said), 0.0))
 
     def _save(self, state: TrainState, metrics: Curves) -> None:
         session.save(self.run, int(state.iteration), jax.tree.map(lambda x: x[None], state), metrics)

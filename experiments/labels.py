@@ -86,6 +86,11 @@ def import_labels(file: str, path: str) -> None:
             run = run_folder.load(folder)
             stack.enter_context(run_folder.claim(run))
             _check_about(run, labels)
+            if not (folder / "summary.json").exists():
+                raise ValueError(
+                    f"{path} is not finished, and its budget is for answers of its own; put them together with "
+                    f"experiments.fit, and go on from there with experiments.human --reward"
+                )
         elif folder.exists() and not (folder / run_folder.LABELS).exists():
             raise ValueError(f"{path} is not the folder of a run: it has no config.json")
         store = stack.enter_context(closing(_store(folder, labels)))
@@ -152,9 +157,9 @@ def parse_numbers(text: str | None, count: int) -> list[int]:
         first, dash, last = part.partition("-")
         if not (first.isdecimal() and (last.isdecimal() if dash else True)):
             raise ValueError(f"--pairs {text} must be numbers such as 1-8 or 3,5-9")
-        numbers |= dict.fromkeys(range(int(first), int(last or first) + 1))
         if not 1 <= int(first) <= int(last or first) <= count:
             raise ValueError(f"--pairs {text} goes beyond the pairs that there are, 1 to {count}")
+        numbers |= dict.fromkeys(range(int(first), int(last or first) + 1))
     return list(numbers)
 
 

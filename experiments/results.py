@@ -135,7 +135,7 @@ def answers(run: RunFolder) -> dict[str, Any]:
     with closing(LabelStore(run.path / run_folder.LABELS)) as store:
         rows, in_force = store.answers(), store.in_force().values()
         shown, agreed = Desk(store).agreement()
-    seconds = [row.answered - row.shown for row in rows if row.answer != "undo"]
+    seconds = [row.answered - row.shown for row in rows if row.answered > row.shown]
     return {
         "answers": dict(Counter(row.answer for row in in_force)),
         "undone": sum(row.answer == "undo" for row in rows),

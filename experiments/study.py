@@ -1,5 +1,6 @@
 """Trains every condition of an experiment over every seed, as one compiled program, and writes the run's folder."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import results, session
+from experiments import command_line, results, session
 from experiments.command_line import Stopped
 from rlhf_jax import parallel, run_folder, training
 from rlhf_jax.config import Config
@@ -32,11 +33,14 @@ def run_study(run: RunFolder, env: Environment, clock: session.Clock) -> results
     configs = [config for config in run.conditions.values() for _ in run.seeds]
     keys = parallel.agent_keys(run.seeds * len(run.conditions))
     lanes = parallel.lanes(configs)
-    try:
-        states, metrics = _train(run, env, keys, lanes, clock)
-        return results.conclude(run, states, metrics, lanes, env, clock)
-    except KeyboardInterrupt:
-        raise Stopped(f"interrupted; go on with --out {run.path} --resume") from None
+    with contextlib.ExitStack() as stack:
+        with command_line.refusing():
+            stack.enter_context(run_folder.claim(run))
+        try:
+            states, metrics = _train(run, env, keys, lanes, clock)
+            return results.conclude(run, states, metrics, lanes, env, clock)
+        except KeyboardInterrupt:
+            raise Stopped(f"interrupted; go on with --out {run.path} --resume") from None
 
 
 def _train(

@@ -56,6 +56,7 @@ class Desk:
         self._to_repeat: set[int] = set()
         self._put_off: set[int] = set()
         self._probabilities: dict[int, float] = {}
+        self._judge: Callable[[int], float | None] = lambda pair: None
         self._iteration = 0
         self._on_asking: Callable[[], None] = lambda: None
         self.ask(list(range(1, store.num_pairs() + 1)))
@@ -101,11 +102,21 @@ class Desk:
         with self._changed:
             self._on_asking = listener
 
-    def tell(self, iteration: int, probabilities: Mapping[int, float]) -> None:
-        """Notes what the model thinks by now: with which probability slot 0 of each of these pairs is better."""
+    def tell(
+        self,
+        iteration: int,
+        probabilities: Mapping[int, float],
+        judge: Callable[[int], float | None] = lambda pair: None,
+    ) -> None:
+        """Notes what the model thinks by now: with which probability slot 0 is better.
+
+        Args:
+          iteration: of the training.
+          probabilities: of the pairs that are likely to be answered next.
+          judge: returns that of any other pair, None before the first fit; it is asked when an answer is changed.
+        """
         with self._changed:
-            self._iteration = iteration
-            self._probabilities |= probabilities
+            self._iteration, self._probabilities, self._judge = iteration, dict(probabilities), judge
 
     def wait(self, waiting: int, timeout: float) -> bool:
         """Waits until at most so many pairs have no answer; returns whether that came within `timeout` seconds."""
@@ -195,8 +206,9 @@ class Desk:
                 showing = None
             repeat = showing is not None and showing.repeat and not change
             self._check(screen, pair, answer, swapped, repeat=repeat, change=change)
-            since = self._clock() if showing is None else showing.since
-            return self._record(Showing(pair, swapped, repeat, labeller, since), answer, token)
+            now = self._clock()
+            since = now if showing is None else showing.since  # A past answer is looked at unseen by the desk.
+            return self._record(Showing(pair, swapped, repeat, labeller, since), answer, token, now)
 
     def _check(self, screen: str, pair: int, answer: str, swapped: bool, *, repeat: bool, change: bool) -> None:
         changed = change and answer != "skip" and pair in self._store.in_force()
@@ -209,7 +221,8 @@ class Desk:
         if swapped != (self._store.swapped(pair) != repeat):
             raise Conflict(f"pair {pair} is shown with its clips the other way round")
 
-    def _record(self, showing: Showing, answer: str, token: str) -> Answer:
+    def _record(self, showing: Showing, answer: str, token: str, now: float) -> Answer:
+        known = self._probabilities.get(showing.pair)
         stored = self._store.record(
             Answer(
                 pair=showing.pair,
@@ -218,9 +231,9 @@ class Desk:
                 repeat=showing.repeat,
                 labeller=showing.labeller,
                 shown=showing.since,
-                answered=self._clock(),
+                answered=now,
                 iteration=self._iteration,
-                probability=self._probabilities.get(showing.pair),
+                probability=self._judge(showing.pair) if known is None else known,
                 token=token,
             )
         )
@@ -239,7 +252,7 @@ class Desk:
             if last is None:
                 return None
             showing = Showing(last.pair, last.swapped, last.repeat, labeller, self._clock())
-            self._record(showing, "undo", token)
+            self._record(showing, "undo", token, showing.since)
             self._show(screen, showing)
             return showing
 

@@ -80,7 +80,8 @@ class HumanTeacher:
         due = int(queries.labels_by(state.iteration + 1, config=self._config)) - self._store.num_pairs()
         records = pairs.to_records(chosen, self._store.source.layout)[: max(due, 0)]
         new = self._store.ask(records, iteration, [random.random() < 0.5 for _ in records])
-        self._desk.tell(iteration, self._think(state, [*self._desk.open_pairs(), *new]))
+        likely = self._think(state, [*self._desk.open_pairs(), *new])
+        self._desk.tell(iteration, likely, lambda pair: self._think(state, [pair]).get(pair))
         self._desk.ask(new)
 
     def _think(self, state: TrainState, asked: list[int]) -> dict[int, float]:

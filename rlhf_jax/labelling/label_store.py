@@ -23,6 +23,9 @@ from rlhf_jax.environments import Environment
 from rlhf_jax.labelling import label_schema
 from rlhf_jax.labelling.pairs import from_json, to_json
 
+MAX_NAME = 40
+"""Characters of a labeller's name."""
+
 PREFERENCES = ("left", "right", "tie", "cannot_tell")
 ANSWERS = (*PREFERENCES, "skip", "undo")
 """What may be said about a pair, and what a row may say; `left` and `right` are as shown."""
@@ -37,7 +40,7 @@ class Answer:
     swapped: whether slot 1 was shown on the left.
     repeat: whether it was shown to see if the labeller agrees with themselves; such an answer teaches nothing.
     labeller: who.
-    shown: when the pair appeared, seconds since 1970.
+    shown: when the pair appeared, seconds since 1970; `answered` where that is not known, as of a changed answer.
     answered: when the answer came.
     iteration: of the training at that time.
     probability: that slot 0 is better, as the model saw it then; None before the first fit.

@@ -14,7 +14,8 @@ pairs.true_reward    [P, 2, L] for synthetic teachers and for comparison
 pairs.state.<name>   [P, 2, L, ...] the parts of the environment's own state, from which clips are drawn
 pairs.iteration      [P] of the training that asked
 pairs.swapped        [P] whether slot 1 is shown on the left
-pairs.label          [P] share of the preference that goes to slot 0: 1, ½ or 0; NaN where no answer is in force
+pairs.label          [P] share of the preference that goes to slot 0: 1, ½ or 0; NaN where no answer is in force. It
+                     follows from the answers, and is there for programs that want no history
 answers.pair         [A] which pair, the first is 0; oldest answers first, the newest of a pair is in force
 answers.<name>       [A] the other columns, see `label_store.Answer`; `probability` is NaN before the first fit
 """
@@ -33,7 +34,7 @@ import numpy as np
 
 from rlhf_jax import environments, run_folder
 from rlhf_jax.labelling import pairs
-from rlhf_jax.labelling.label_store import ANSWERS, Answer, LabelStore, Source, new_source
+from rlhf_jax.labelling.label_store import ANSWERS, MAX_NAME, Answer, LabelStore, Source, new_source
 
 FORMAT, VERSION = "rlhf_jax labels", 1
 
@@ -191,7 +192,10 @@ def _labels(arrays: dict[str, np.ndarray]) -> Labels:
         _expect(f"pairs.{name}", about[name], kinds, (count,))
     text = {name: str(arrays[name]) for name in ("run", "env", "env_params", "instruction")}
     source = Source(**text | {"env_params": json.loads(text["env_params"]), "layout": records.dtype})  # type: ignore
-    return Labels(source, records, **about, answers=_answers(arrays, count))
+    answers = _answers(arrays, count)
+    if count and not answers:
+        raise ValueError("it has pairs, but no answers to them")
+    return Labels(source, records, **about, answers=answers)
 
 
 def _answers(arrays: dict[str, np.ndarray], num_pairs: int) -> list[Answer]:
@@ -205,6 +209,9 @@ def _answers(arrays: dict[str, np.ndarray], num_pairs: int) -> list[Answer]:
         raise ValueError(f"answers.answer has {min(unknown)!r}; it must be one of {', '.join(ANSWERS)}")
     if len(set(columns["token"].tolist())) < len(pair):
         raise ValueError("answers.token has the same name twice")
+    for name in {*columns["labeller"].tolist()}:
+        if not 0 < len(name) <= MAX_NAME or not name.isprintable():
+            raise ValueError(f"answers.labeller has {name[:60]!r}; it must be of 1 to {MAX_NAME} printable characters")
     values = {name: column.tolist() for name, column in columns.items()}
     values["pair"] = (pair + 1).tolist()
     values["probability"] = [None if np.isnan(p) else float(p) for p in probability]

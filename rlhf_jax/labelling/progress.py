@@ -37,11 +37,12 @@ class Progress:
 
     def _print(self, message: str, at_once: bool) -> None:
         """Prints a line; on a terminal it replaces the one before, elsewhere there is one every few seconds."""
+        over = self._phase in ("finished", "stopped")
         now, terminal = time.monotonic(), sys.stderr.isatty()
         if message == self._printed or not (terminal or at_once or now > self._printed_at + _SECONDS_BETWEEN_LINES):
             return
         self._printed, self._printed_at = message, now
-        line = f"\r{message}\033[K" if terminal else f"{message}\n"
+        line = f"\r{message}\033[K" + "\n" * over if terminal else f"{message}\n"
         with contextlib.suppress(OSError):  # A terminal that is gone does not stop the training.
             print(line, end="", file=sys.stderr, flush=True)
 

@@ -5,10 +5,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from rlhf_jax.labelling.label_store import PREFERENCES
+from rlhf_jax.labelling.label_store import MAX_NAME, PREFERENCES
 from rlhf_jax.labelling.security import Refused
 
-MAX_NAME = 40
 _NAME = re.compile(r"[0-9A-Za-z_-]{8,64}")
 _LARGEST = 2**31
 

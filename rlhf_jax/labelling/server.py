@@ -1,5 +1,6 @@
 """The thread that serves the labelling page beside the training."""
 
+import asyncio
 import errno
 import secrets
 import socket
@@ -16,10 +17,21 @@ from rlhf_jax.labelling import application, security
 from rlhf_jax.labelling.application import Page
 
 _STARTUP_SECONDS = 10.0
+_SILENT_SECONDS = 10.0  # after which a connection that has asked for nothing is closed, to make room for others
+_EVERYWHERE = ("0.0.0.0", "::")
 
 
 class _Protocol(H11Protocol):
-    """Refuses what is not HTTP as everything else is refused."""
+    """Refuses what is not HTTP as everything else is refused, and hangs up on who says nothing."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Gives the new connection some time to send a request."""
+        super().connection_made(transport)
+        self.loop.call_later(_SILENT_SECONDS, self._hang_up_on_the_silent)
+
+    def _hang_up_on_the_silent(self) -> None:
+        if self.cycle is None:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Answers what could not be understood, and hangs up."""
@@ -32,13 +44,14 @@ class _Protocol(H11Protocol):
 
 
 @contextmanager
-def serve(page: Page, host: str = "127.0.0.1", port: int = 8000) -> Iterator[str]:
+def serve(page: Page, host: str = "127.0.0.1", port: int = 8000, *, token: str | None = None) -> Iterator[str]:
     """Serves a page from a thread of its own.
 
     Args:
       page: what to serve.
       host: where to listen. Anything but a loopback address needs a token, which is part of the address of the page.
       port: where to listen; if it is taken, another one is chosen.
+      token: the token, where one is needed; a random one if None.
 
     Yields:
       The address of the page.
@@ -48,7 +61,7 @@ def serve(page: Page, host: str = "127.0.0.1", port: int = 8000) -> Iterator[str
     """
     listener = _listen(host, port)
     port = listener.getsockname()[1]
-    token = None if security.is_loopback(host) else secrets.token_urlsafe(16)
+    token = None if security.is_loopback(host) else token or secrets.token_urlsafe(16)
     # What the page is made of holds no secret, and a browser cannot send the token along for it.
     public = [path for path in application.static_files() if path != "/"]
     app = security.Guard(application.application(page), host=host, port=port, token=token, open_paths=public)
@@ -60,7 +73,8 @@ def serve(page: Page, host: str = "127.0.0.1", port: int = 8000) -> Iterator[str
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="page", daemon=True)
     thread.start()
-    shown = f"[{host}]" if ":" in host else host
+    name = socket.gethostname() if host in _EVERYWHERE else host
+    shown = f"[{name}]" if ":" in name else name
     try:
         deadline = time.monotonic() + _STARTUP_SECONDS
         while not server.started:

@@ -28,7 +28,7 @@ export const percent = (probability) => `${Math.round(100 * probability)} %`;
 /** How sure the model was of an answer; `probability` is its probability that the left clip is better. */
 export function surenessLine(answer, probability) {
   if (answer === "skip") return "Skipped.";
-  if (probability === null) return "The model has not been fitted yet.";
+  if (probability === null) return "The model had no opinion yet.";
   if (answer === "left") return `The model gave your choice ${percent(probability)}.`;
   if (answer === "right") return `The model gave your choice ${percent(1 - probability)}.`;
   const left = Math.round(100 * probability);
@@ -37,7 +37,7 @@ export function surenessLine(answer, probability) {
 
 /** The model's view of a past answer, short. */
 export function surenessWord({ answer, probability }) {
-  if (probability === null) return "no model";
+  if (probability === null) return "no opinion";
   if (answer === "left") return percent(probability);
   if (answer === "right") return percent(1 - probability);
   const left = Math.round(100 * probability);
