@@ -105,6 +105,8 @@ class LabellingSession:
         plan = Plan(labels.budget, initial, self.config.iterations, SYNCHRONOUS.value)
         page = Page(self._store, self._desk, self._progress, plan)
         address = self._open.enter_context(server.serve(page, HOST.value, PORT.value, token=self._token()))
+        if PORT.value and f":{PORT.value}/" not in address:
+            session.say(f"port {PORT.value} is taken")
         session.say(f"label at {address}")
         answered = len(self._store.in_force())
         mode = "waits for each batch" if SYNCHRONOUS.value else "trains on while people answer"

@@ -24,7 +24,7 @@ from rlhf_jax.training import TrainState
 flags.adopt_module_key_flags(command_line)
 _CONDITION = flags.DEFINE_string("condition", None, "Condition, such as labels_700; needed if the run has several.")
 _SEED = flags.DEFINE_integer("seed", None, "Seed of the agent; needed if the run has several.")
-_EPISODES = flags.DEFINE_integer("episodes", 1, "Episodes side by side.", lower_bound=1, upper_bound=16)
+_EPISODES = flags.DEFINE_integer("episodes", 4, "Episodes side by side.", lower_bound=1, upper_bound=16)
 _STEPS = flags.DEFINE_integer("steps", None, "Steps of each, at most; whole episodes if not given.", lower_bound=2)
 _OUT = flags.DEFINE_string("out", None, "The GIF; replay.gif in the run's folder if not given.")
 

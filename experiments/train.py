@@ -45,7 +45,7 @@ def true_reward() -> run_flags.Conditions:
     """
     for name in ("frozen", "labels", "condition", "reward_seed"):
         if flags.FLAGS[name].present:
-            raise ValueError(f"--{name} has no say with --reward {TRUE}")
+            raise ValueError(f"--{name.replace('frozen', '[no]frozen')} has no say with --reward {TRUE}")
     config = settings.override(rlhf_jax.Config(env=_ENV.value or "Pendulum-v1"), run_flags.SET.value)
     labels = dataclasses.replace(config.labels, budget=0, max_budget=1)
     return {"true_reward": dataclasses.replace(config, use_true_reward=True, labels=labels)}

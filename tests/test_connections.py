@@ -9,7 +9,7 @@ import pytest
 from services import POST, TAB, Service, draw, raw, written
 
 from rlhf_jax.environments import rendering
-from rlhf_jax.labelling import security
+from rlhf_jax.labelling import security, server
 from rlhf_jax.labelling.application import static_files
 
 
@@ -179,3 +179,15 @@ def test_other_machines_may_use_an_address_but_no_name(guarded):
     for name in ("evil.example", "192.0.2.1.evil.example", "[evil]", ""):
         reply = guarded.ask("GET", "/api/status", headers=token | {"Host": f"{name}:{guarded.port}"})
         assert reply.status == 421 and reply.error()
+
+
+def test_who_says_nothing_makes_room_for_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "_SILENT_SECONDS", 0.1)
+    service = Service(tmp_path / "labels.sqlite", 1)
+    with contextlib.ExitStack() as stack:
+        address = ("127.0.0.1", service.port)
+        silent = [stack.enter_context(socket.create_connection(address, timeout=20.0)) for _ in range(300)]
+        assert [connection.recv(1) for connection in silent] == [b""] * 300
+        assert service.get("/api/status").status == 200
+    service.close()
+    service.store.close()

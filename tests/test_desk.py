@@ -6,7 +6,7 @@ import pytest
 from label_stores import LAYOUT, noise
 from offices import Office
 
-from rlhf_jax.labelling.desk import LEASE_SECONDS, Conflict
+from rlhf_jax.labelling.desk import LEASE_SECONDS, QUIET_SECONDS, Conflict
 from rlhf_jax.labelling.label_store import PREFERENCES
 
 
@@ -43,13 +43,26 @@ def test_another_name_at_the_same_screen_keeps_the_pair(office):
 
 
 def test_a_pair_that_is_not_answered_in_time_goes_back_when_somebody_needs_it(office):
+    for _ in range(12):
+        assert [office.next(screen) for screen in "abcd"] == [1, 2, 3, 4]
+        office.clock.now += LEASE_SECONDS / 12
+        assert office.next("e") is None
     assert [office.next(screen) for screen in "abcd"] == [1, 2, 3, 4]
-    office.clock.now += LEASE_SECONDS
-    assert office.next("e") is None
     office.clock.now += 0.1
     assert office.next("e") == 1
     assert office.next("a") == 2, "the next one that is not looked at"
     assert office.next("b") == 3
+
+
+def test_a_screen_that_is_heard_of_no_more_gives_its_pair_back(office):
+    assert [office.next(screen) for screen in "abcd"] == [1, 2, 3, 4]
+    office.clock.now += QUIET_SECONDS
+    assert office.next("e") is None
+    assert [office.next(screen) for screen in "acd"] == [1, 3, 4]
+    office.clock.now += 0.1
+    assert office.next("e") == 2
+    with pytest.raises(Conflict, match="another labeller"):
+        office.answer("b", 2)
 
 
 def test_looking_longer_does_not_keep_a_pair_from_others(office):

@@ -241,5 +241,5 @@ def test_waiting_says_for_what_and_can_be_stopped(tmp_path):
         return office.progress.snapshot()["phase"], office.progress.snapshot()["message"]
 
     assert said_after(0) == ("initial", "Training begins after 4 initial labels: 4 are missing.")
-    assert said_after(2) == ("waiting", "The agent waits: 3 pairs have no answer yet, it goes on at 2.")
+    assert said_after(2) == ("waiting", "The agent is ahead of you: it goes on after 1 more answer.")
     assert said_after(4) == ("waiting", "The agent waits for the answers to 3 pairs.")

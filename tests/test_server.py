@@ -47,6 +47,7 @@ def test_the_page_says_what_is_going_on(service):
         "run": SOURCE.run,
         "env": "Tiny",
         "instruction": INSTRUCTION,
+        "legend": "",
         "mode": "asynchronous",
         "answered": 1,
         "budget": 500,

@@ -260,6 +260,9 @@ def _fraction(action: np.ndarray) -> float:
     return min(max(action.item(), -1.0), 1.0)
 
 
+LEGEND = "The orange arrow is what the agent does: its push or torque."
+"""What people need to know to read these pictures."""
+
 BUILT_IN: dict[str, Renderer] = {
     "Pendulum-v1": pendulum,
     "CartPole-v1": cartpole,

@@ -8,20 +8,24 @@ import numpy as np
 from rlhf_jax.environments import drawings
 from rlhf_jax.environments.drawings import Moment, Renderer
 
-__all__ = ["RENDERERS", "Moment", "Renderer", "frame", "frames", "register_renderer", "require"]
+__all__ = ["LEGENDS", "RENDERERS", "Moment", "Renderer", "frame", "frames", "register_renderer", "require"]
 
 RENDERERS: dict[str, Renderer] = dict(drawings.BUILT_IN)
 """Renderer of each environment, by name."""
 
+LEGENDS: dict[str, str] = dict.fromkeys(drawings.BUILT_IN, drawings.LEGEND)
+"""What people need to know to read its pictures, by name; may be empty."""
 
-def register_renderer(name: str, function: Renderer) -> None:
+
+def register_renderer(name: str, function: Renderer, legend: str = "") -> None:
     """Makes an environment drawable; an earlier renderer of the same name is replaced.
 
     Args:
       name: of the environment, such as "Pendulum-v1".
       function: `(moment, size) -> [size, size, 3]` uint8.
+      legend: what people need to know to read the pictures.
     """
-    RENDERERS[name] = function
+    RENDERERS[name], LEGENDS[name] = function, legend
 
 
 def require(env_name: str) -> None:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from rlhf_jax.environments import rendering
 from rlhf_jax.labelling import clips, requests, security
 from rlhf_jax.labelling.clips import ClipCache
 from rlhf_jax.labelling.desk import Conflict, Desk, Showing
@@ -68,6 +69,7 @@ class Page:
             "run": source.run,
             "env": source.env,
             "instruction": source.instruction,
+            "legend": rendering.LEGENDS.get(source.env, ""),
             "mode": "synchronous" if self._plan.synchronous else "asynchronous",
             "answered": len(in_force),
             "budget": self._plan.budget,

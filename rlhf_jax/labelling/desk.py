@@ -12,6 +12,9 @@ from rlhf_jax.labelling.label_store import PREFERENCES, Answer, LabelStore
 LEASE_SECONDS = 120.0
 """How long a pair is kept for the one who is looking at it; after that, until somebody else could have it."""
 
+QUIET_SECONDS = 15.0
+"""After how long without a word a screen is taken to be gone; an open page asks once a second."""
+
 REPEAT_SHARE = 0.05
 REPEAT_AFTER = 10
 """A repeat comes after at least so many other answers of the same labeller."""
@@ -51,6 +54,7 @@ class Desk:
         self._store, self._repeat_share, self._clock = store, repeat_share, clock
         self._changed = threading.Condition()
         self._showings: dict[str, Showing] = {}
+        self._heard: dict[str, float] = {}  # when each of these screens was last heard of
         # In the order in which they are handed out: as asked, but what was skipped last and what was undone first.
         self._open: OrderedDict[int, None] = OrderedDict()
         self._to_repeat: set[int] = set()
@@ -130,6 +134,8 @@ class Desk:
             if showing is None or (showing.repeat and showing.labeller != labeller):
                 showing = self._choose(labeller)
                 self._show(screen, showing)
+            if showing is not None:
+                self._heard[screen] = self._clock()
             return showing
 
     def leave(self, screen: str) -> None:
@@ -142,6 +148,7 @@ class Desk:
         if showing is not None:
             self._take_away(showing.pair)
             self._showings[screen] = showing
+            self._heard[screen] = self._clock()
 
     def _take_away(self, pair: int) -> None:
         """Takes a pair off whichever screen shows it."""
@@ -150,7 +157,7 @@ class Desk:
 
     def _choose(self, labeller: str) -> Showing | None:
         now = self._clock()
-        kept = {showing.pair: self._is_kept(showing) for showing in self._showings.values()}
+        kept = {showing.pair: self._is_kept(screen) for screen, showing in self._showings.items()}
         for pair in self._repeats(labeller):
             if not kept.get(pair):
                 return Showing(pair, not self._store.swapped(pair), True, labeller, now)
@@ -159,8 +166,9 @@ class Desk:
         chosen = next(free, None) or next(lapsed, None)
         return None if chosen is None else Showing(chosen, self._store.swapped(chosen), False, labeller, now)
 
-    def _is_kept(self, showing: Showing) -> bool:
-        return self._clock() <= showing.since + LEASE_SECONDS
+    def _is_kept(self, screen: str) -> bool:
+        now = self._clock()
+        return now <= min(self._showings[screen].since + LEASE_SECONDS, self._heard[screen] + QUIET_SECONDS)
 
     def upcoming(self, count: int) -> list[int]:
         """Returns the pairs that will be handed out next, so that their pictures can be made ready."""
@@ -215,8 +223,8 @@ class Desk:
         if not repeat and not changed:
             if pair not in self._open:
                 raise Conflict(f"pair {pair} was answered already")
-            others = [showing for other, showing in self._showings.items() if other != screen]
-            if any(showing.pair == pair and self._is_kept(showing) for showing in others):
+            others = [other for other, showing in self._showings.items() if other != screen and showing.pair == pair]
+            if any(self._is_kept(other) for other in others):
                 raise Conflict(f"pair {pair} is with another labeller by now")
         if swapped != (self._store.swapped(pair) != repeat):
             raise Conflict(f"pair {pair} is shown with its clips the other way round")

@@ -78,7 +78,9 @@ class HumanTeacher:
         """
         iteration = int(state.iteration)
         due = int(queries.labels_by(state.iteration + 1, config=self._config)) - self._store.num_pairs()
-        records = pairs.to_records(chosen, self._store.source.layout)[: max(due, 0)]
+        # More than this round's share if an earlier round could not ask its own: every slot holds a pair, if any does.
+        due_slots = (jnp.arange(self._slots) < due) & chosen.asked.any()
+        records = pairs.to_records(dataclasses.replace(chosen, asked=due_slots), self._store.source.layout)
         new = self._store.ask(records, iteration, [random.random() < 0.5 for _ in records])
         likely = self._think(state, [*self._desk.open_pairs(), *new])
         self._desk.tell(iteration, likely, lambda pair: self._think(state, [pair]).get(pair))
@@ -107,20 +109,24 @@ class HumanTeacher:
             if stopped():
                 return False
             self._progress.say(*self._complaint(initial, lead))
-        self._progress.say("training", f"The agent trains: iteration {iteration + 1} of {self._config.iterations}.")
+        of = f"{iteration + 1} of {self._config.iterations}"
+        if initial:
+            self._progress.say("initial", f"The untrained agent gathers clips: iteration {of}.")
+        else:
+            self._progress.say("training", f"The agent trains: iteration {of}.")
         return not stopped()
 
     def _complaint(self, initial: bool, lead: int) -> tuple[str, str]:
         waiting = self._desk.waiting
         if initial:
             first = int(queries.labels_by(jnp.asarray(self._config.labels.warmup), config=self._config))
-            missing = max(first - len(self._store.in_force()), waiting)
+            missing = max(first - len(self._store.in_force()), 1)
             if first == self._config.labels.budget:
-                return "initial", f"{missing} of {first} pairs have no answer yet."
-            return "initial", f"Training begins after {first} initial labels: {missing} are missing."
+                return "initial", f"{missing} of {first} answers {_are(missing)} missing."
+            return "initial", f"Training begins after {first} initial labels: {missing} {_are(missing)} missing."
         if lead:
-            return "waiting", f"The agent waits: {waiting} pairs have no answer yet, it goes on at {lead}."
-        return "waiting", f"The agent waits for the answers to {waiting} pair{'s' if waiting != 1 else ''}."
+            return "waiting", f"The agent is ahead of you: it goes on after {_count(waiting - lead, 'more answer')}."
+        return "waiting", f"The agent waits for the answers to {_count(waiting, 'pair')}."
 
     def answers(self, state: TrainState) -> tuple[TrainState, Queries, Answers]:
         """Returns what has arrived, at most Q answers, oldest pairs first, in a form that `absorb` takes.
@@ -157,3 +163,11 @@ class HumanTeacher:
             rows, values, filled = zip(*batch, *padding, strict=True)
             data = self._revise(data, jnp.asarray(rows), jnp.asarray(values, jnp.float32), jnp.asarray(filled))
         return data
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + "s" * (number != 1)

@@ -153,14 +153,15 @@ def read(path: Path) -> Labels:
     Raises:
       ValueError: there is none, or it is damaged, or of another kind or version.
     """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a file of labels")
     if not path.is_file():
         raise ValueError(f"there are no labels: {path} does not exist")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except Exception as error:  # NumPy raises a dozen kinds, by what exactly is damaged.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ValueError(f"{path} is damaged or not a file of labels: {reason}") from None
+    except Exception:  # NumPy raises a dozen kinds, by what exactly is damaged, with advice that is unsafe here.
+        raise ValueError(f"{path} is damaged or not a file of labels") from None
     if "format" not in arrays or arrays["format"].tolist() != FORMAT or "version" not in arrays:
         raise ValueError(f"{path} is not a file of labels: it does not say that its format is {FORMAT!r}")
     if arrays["version"].tolist() != VERSION:

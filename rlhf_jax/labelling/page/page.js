@@ -38,6 +38,7 @@ function update(newStatus) {
     tabMemory.set("notice", "Another run has started; this page now shows it.");
     location.reload();
   }
+  if (!status) stage.remark(newStatus.legend);
   status = newStatus;
   showStatus(status);
 }
