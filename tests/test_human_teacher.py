@@ -243,3 +243,8 @@ def test_waiting_says_for_what_and_can_be_stopped(tmp_path):
     assert said_after(0) == ("initial", "Training begins after 4 initial labels: 4 are missing.")
     assert said_after(2) == ("waiting", "The agent is ahead of you: it goes on after 1 more answer.")
     assert said_after(4) == ("waiting", "The agent waits for the answers to 3 pairs.")
+    office.answer_all()
+    assert office.people.wait(0, never)
+    assert office.progress.snapshot()["message"] == "The untrained agent gathers clips: iteration 1 of 5."
+    assert office.people.wait(2, never)
+    assert office.progress.snapshot()["message"] == "The agent trains: iteration 3 of 5."
