@@ -6,7 +6,9 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -25,28 +27,30 @@ class Run:
 
     def __init__(self, *arguments):
         command = [sys.executable, "-m", "experiments.human", "--port", "0", *map(str, arguments)]
-        self.process = subprocess.Popen(
-            command, cwd=TESTS.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        self.said = []
+        self._out, self._err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(command, cwd=TESTS.parent, stdout=self._out, stderr=self._err)
 
-    def until(self, words):
-        """Returns the next line of its standard error with these words."""
-        for line in self.process.stderr:
-            self.said.append(line.strip())
-            if words in line:
-                return line.strip()
-        raise AssertionError("\n".join(self.said))
+    @property
+    def said(self):
+        """The lines of its standard error so far."""
+        self._err.seek(0)
+        return self._err.read().splitlines()
 
     def address(self):
-        """Returns where its page is."""
-        return self.until("label at").removeprefix("label at ")
+        """Returns where its page is, once it is there."""
+        deadline = time.monotonic() + 120
+        while True:
+            found = [line for line in self.said if line.startswith("label at ")]
+            if found:
+                return found[0].removeprefix("label at ")
+            assert self.process.poll() is None and time.monotonic() < deadline, self.said
+            time.sleep(0.05)
 
     def end(self):
         """Returns its exit status and what it printed, once it has ended."""
-        out, err = self.process.communicate(timeout=120)
-        self.said += err.splitlines()
-        return self.process.returncode, out
+        status = self.process.wait(timeout=120)
+        self._out.seek(0)
+        return status, self._out.read()
 
 
 @pytest.fixture(scope="module")

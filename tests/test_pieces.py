@@ -318,7 +318,7 @@ REFUSED = {
     "fit unanswered": ["nothing to learn from", "unanswered"],
     "train --reward missing": ["missing", "config.json"],
     "train --reward true --labels 9": ["--labels", "true"],
-    "train --reward true --nofrozen": ["--frozen", "true"],
+    "train --reward true --nofrozen": ["--[no]frozen", "true"],
     "train --reward true --env Pendulum": ["'Pendulum'", "Pendulum-v1"],
     "train --reward fitted --env CartPole-v1": ["CartPole-v1", "fitted", "Pendulum-v1"],
     "train --reward fitted --labels 9": ["--labels 9", "frozen"],
