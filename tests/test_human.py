@@ -27,14 +27,14 @@ class Run:
 
     def __init__(self, *arguments):
         command = [sys.executable, "-m", "experiments.human", "--port", "0", *map(str, arguments)]
-        self._out, self._err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen(command, cwd=TESTS.parent, stdout=self._out, stderr=self._err)
+        self._folder = Path(tempfile.mkdtemp())
+        with (self._folder / "out").open("w") as out, (self._folder / "err").open("w") as err:
+            self.process = subprocess.Popen(command, cwd=TESTS.parent, stdout=out, stderr=err)
 
     @property
     def said(self):
         """The lines of its standard error so far."""
-        self._err.seek(0)
-        return self._err.read().splitlines()
+        return (self._folder / "err").read_text().splitlines()
 
     def address(self):
         """Returns where its page is, once it is there."""
@@ -49,8 +49,7 @@ class Run:
     def end(self):
         """Returns its exit status and what it printed, once it has ended."""
         status = self.process.wait(timeout=120)
-        self._out.seek(0)
-        return status, self._out.read()
+        return status, (self._folder / "out").read_text()
 
 
 @pytest.fixture(scope="module")
