@@ -5,6 +5,7 @@ metrics.jsonl         one line per iteration and condition, a list over seeds fo
 summary.json          the result
 checkpoints/          the newest states of all agents
 labels.sqlite         what people or a stored teacher were asked, and said
+token                 of a run with people, which lets other machines open its page
 <condition>/*.npy     curves of one condition, [seeds, points]
 """
 
