@@ -70,7 +70,11 @@ def open_run() -> RunFolder:
     """
     settled = ("env", "labels", "instruction", "reward", "condition", "reward_seed")
     if _REWARD.value is None or run_flags.RESUME.value:
-        return run_flags.open_run("human", partial(conditions, None, 0), check, seeds=1, settled=settled)
+        run = run_flags.open_run("human", partial(conditions, None, 0), check, seeds=1, settled=settled)
+        if run_flags.RESUME.value and not (run.path / run_folder.LABELS).exists():
+            # It may have been about to be handed a stored reward.
+            raise command_line.BadInput(f"{run.path} was stopped before it began; start again in another folder")
+        return run
     with command_line.refusing():
         stored, question = stored_reward.load(_REWARD.value), labelling_session.instruction()
         labels, learnt = labels_file.load(stored.path), stored_reward.learnt_pairs(stored)

@@ -1,5 +1,6 @@
 """`experiments.human` as people meet it: it is answered through HTTP, killed, stopped, and asked for what cannot be."""
 
+import contextlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ import pytest
 import scripted_labeller
 
 from rlhf_jax import checkpoint
+from rlhf_jax.labelling.client import Client
 from rlhf_jax.labelling.label_store import LabelStore
 
 TESTS = Path(__file__).parent
@@ -113,7 +116,14 @@ def test_interrupted_run_keeps_everything_and_says_how_to_go_on(tmp_path):
     answering.join(120)
     second = Run("--resume", "--out", folder)
     assert second.end()[0] == 2 and second.said[-1] == f"experiments.human: {folder} is in use by another process"
+    page = Client(address)
     run.process.send_signal(signal.SIGINT)
+    phases = set()
+    while run.process.poll() is None and "stopped" not in phases:
+        with contextlib.suppress(urllib.error.URLError, ConnectionError):
+            phases.add(json.loads(page.get("/api/status"))["phase"])
+        time.sleep(0.9)  # as often as an open page asks
+    assert "stopped" in phases
     status, _ = run.end()
     assert status == 1
     assert re.fullmatch(

@@ -1,5 +1,6 @@
 """People in place of the teacher: the same training, whenever the answers come and however often they change."""
 
+import dataclasses
 import threading
 
 import jax
@@ -209,6 +210,29 @@ def test_model_is_asked_what_it_thinks_before_it_is_told(learnt):
     np.testing.assert_allclose(stored.probability, expected, rtol=1e-5)
     assert stored.iteration == 2
     assert all(row.probability is None for row in office.store.answers()[:2])  # before the first fit
+
+
+def test_model_is_asked_again_when_an_answer_is_changed(learnt):
+    office, state = learnt
+    _, _, chosen, _ = training.propose(state, env=ENV, config=CONFIG)
+    office.people.ask(chosen, state)
+    record = office.store.segments([1])[0]
+    returns = reward_ensemble.member_rewards(
+        state.ensemble, jnp.asarray(record["observation"]), jnp.asarray(record["action"]), env=ENV, config=CONFIG.reward
+    ).sum(-1)
+    expected = np.mean(1 / (1 + np.exp(np.asarray(returns[:, 1] - returns[:, 0]))))
+    changed = office.answer(showing(office, 1), "tie", change=True)
+    np.testing.assert_allclose(changed.probability, expected, rtol=1e-5)
+
+
+def test_what_a_round_could_not_ask_is_asked_later(tmp_path, fresh):
+    office = Office(tmp_path)
+    acted, _, chosen, _ = jax.jit(lambda state: training.propose(state, env=ENV, config=CONFIG))(fresh)
+    nothing = dataclasses.replace(chosen, asked=jnp.zeros_like(chosen.asked))  # no segment without a reset
+    office.people.ask(nothing, acted)
+    assert office.store.num_pairs() == 0
+    office.people.ask(chosen, dataclasses.replace(acted, iteration=acted.iteration + 1))
+    assert office.store.num_pairs() == 4 > int(chosen.asked.sum())
 
 
 # There are 6 slots; the first 2 of 5 iterations gather initial labels, the last 2 close the run.

@@ -241,6 +241,10 @@ REFUSED = {
     "a pair too many": (changed(answers__pair=first(6)), ["damaged", "6 pairs"]),
     "a negative pair": (changed(answers__pair=first(-1)), ["damaged", "from -1"]),
     "a token twice": (changed(answers__token=first("b")), ["damaged", "answers.token"]),
+    "a name with control characters": (
+        changed(answers__labeller=first("\x1b[31m")),
+        ["damaged", "labeller", "printable"],
+    ),
     "parameters that are no JSON": (changed(env_params=np.array("{")), ["damaged"]),
 }
 

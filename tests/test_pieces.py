@@ -294,6 +294,11 @@ REFUSED = {
     "labels export missing new.npz": ["missing", "does not exist"],
     "labels export frozen new.npz": ["frozen/labels.sqlite", "does not exist"],
     "labels export gathered new.npz --pairs 1": ["--pairs", "export"],
+    "labels import labels.npz begun": ["begun", "not finished", "--reward"],
+    "gather --instruction stay --labels 4": ["--instruction", "synthetic"],
+    "gather --host 0.0.0.0 --labels 4": ["--host", "synthetic"],
+    "gather --teacher human --synchronous --labels 4": ["--synchronous", "human"],
+    "human --resume --out begun": ["begun", "before it began"],
     "labels import missing.npz new": ["missing.npz", "does not exist"],
     "labels import garbled.npz new": ["garbled.npz", "damaged"],
     "labels import pickled.npz new": ["pickled.npz", "damaged"],
@@ -377,6 +382,9 @@ def refusals(chain, command_lines):
     with closing(LabelStore.create(folder / "unanswered" / "labels.sqlite", labels.source)) as store:
         store.ask(labels.records, 0, [False] * LABELS)
     shutil.copytree(folder / "frozen", folder / "nothing", ignore=shutil.ignore_patterns("checkpoints"))
+    (folder / "begun").mkdir()
+    record = json.loads((folder / "gathered" / "config.json").read_text()) | {"experiment": "human"}
+    (folder / "begun" / "config.json").write_text(json.dumps(record))
     edited_config(folder, "true_reward", use_true_reward=True)
     edited_config(folder, "undrawable", env="DiscountingChain-bsuite")
 
