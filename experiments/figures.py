@@ -1,23 +1,21 @@
-"""Figures of the experiments: statistics over seeds, learning curves, small animations. Host only."""
+"""Figures of the experiments: learning curves and small animations. Host only."""
 
 import itertools
 import os
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from PIL import Image
 
-_INK = "#212938"
-_MUTED = "#6b7484"
-# Okabe and Ito's colours without the yellow, which is too pale for a line. In print without colour the dashes tell.
-_COLOURS = ("#0072B2", "#D55E00", "#000000", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_STYLES = ("solid", (0, (5, 2)), (0, (1, 1.3)), (0, (6, 1.6, 1.2, 1.6)), (0, (9, 2)), (0, (3, 1.4, 1, 1.4, 1, 1.4)))
+from experiments import figure_style
+from experiments.seed_statistics import bootstrap_interval, interquartile_mean
+
+_INK, _MUTED, _COLOURS, _STYLES = figure_style.INK, figure_style.MUTED, figure_style.COLOURS, figure_style.STYLES
 _GIF_COLOURS = 128
 _GAP = 4  # pixels
 
@@ -30,57 +28,6 @@ class _Curve(NamedTuple):
     low: np.ndarray
     high: np.ndarray
     style: dict
-
-
-def interquartile_mean(values: np.ndarray) -> np.ndarray:
-    """Returns the mean of the middle half of the seeds.
-
-    Sorted seed i of S stands for the quantiles [i/S, (i+1)/S] and weighs as much as lies within [1/4, 3/4], so that the
-    middle is half of the seeds for every S.
-
-    Args:
-      values: `[S, ...]` one value for each seed.
-
-    Returns:
-      `[...]` means; NaN where any seed is NaN.
-
-    Reference:
-      Agarwal et al. 2021, Deep reinforcement learning at the edge of the statistical precipice.
-    """
-    values = np.asarray(values, np.float64)
-    seeds = values.shape[0]
-    edges = np.arange(seeds + 1)
-    weights = np.diff(np.clip(edges, 0.25 * seeds, 0.75 * seeds)) / (0.5 * seeds)
-    # A NaN sorts last, where its weight may be 0, but 0 · NaN is NaN; so one lost seed is never passed over.
-    return np.einsum("s,s...->...", weights, np.sort(values, axis=0))
-
-
-def bootstrap_interval(
-    values: np.ndarray,
-    statistic: Callable[[np.ndarray], np.ndarray] = interquartile_mean,
-    level: float = 0.95,
-    samples: int = 2000,
-    seed: int = 0,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the percentile bootstrap interval of a statistic over seeds.
-
-    The same resampled seeds serve all trailing axes. Read it with care below about 5 seeds, where it is too narrow.
-
-    Args:
-      values: `[S, ...]` one value for each seed.
-      statistic: maps `[S, ...]` to `[...]` along the first axis.
-      level: share of the resamples inside the interval, in (0, 1).
-      samples: number of resamples.
-      seed: of the resampling, so that a figure can be drawn again.
-
-    Returns:
-      `[...]` lower and `[...]` upper ends; NaN where any seed is NaN.
-    """
-    values = np.asarray(values, np.float64)
-    chosen = np.random.default_rng(seed).integers(values.shape[0], size=(values.shape[0], samples))
-    low, high = np.quantile(statistic(values[chosen]), [0.5 - 0.5 * level, 0.5 + 0.5 * level], axis=0)
-    unknown = np.isnan(values).any(axis=0)
-    return np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)
 
 
 def learning_curves(
@@ -119,14 +66,12 @@ def learning_curves(
     _set_limits(axes, env_steps, drawn, optimum)
     _decorate(axes, title, xlabel, ylabel, optimum)
     _label_ends(axes, drawn)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # and save with a palette, a third as large as in full colour
-    Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(256, kmeans=1).save(path, "PNG", optimize=True)
+    figure_style.save(figure, path)
 
 
 def _draw_curves(axes: Axes, env_steps: np.ndarray, curves: Mapping[str, np.ndarray]) -> list[_Curve]:
     drawn = []
-    looks = zip(itertools.cycle(_COLOURS), itertools.cycle(_STYLES), strict=False)
+    looks = zip(itertools.cycle(figure_style.COLOURS), itertools.cycle(figure_style.STYLES), strict=False)
     for (name, values), (colour, dashes) in zip(curves.items(), looks, strict=False):
         mean, (low, high) = interquartile_mean(values), bootstrap_interval(values, samples=500)
         known = ~np.isnan(mean)
@@ -153,20 +98,13 @@ def _set_limits(axes: Axes, env_steps: np.ndarray, curves: list[_Curve], optimum
 
 
 def _decorate(axes: Axes, title: str, xlabel: str, ylabel: str, optimum: float | None) -> None:
-    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=_INK, pad=10)
-    axes.set_xlabel(xlabel, fontsize=9.5, color=_INK)
-    axes.set_ylabel(ylabel, fontsize=9.5, color=_INK)
-    axes.tick_params(colors=_MUTED, labelsize=8.5, length=0)
-    axes.grid(color="#e6e9ef", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color("#c3c9d4")
+    figure_style.decorate(axes, title=title, xlabel=xlabel, ylabel=ylabel)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     if optimum is not None:
-        axes.axhline(optimum, color=_MUTED, linewidth=0.9, zorder=1)
+        axes.axhline(optimum, color=figure_style.MUTED, linewidth=0.9, zorder=1)
         place: dict[str, Any] = {"xy": (0, optimum), "xytext": (2, 3), "textcoords": "offset points", "va": "bottom"}
         label = f"optimum {optimum:g}".replace("-", "−")
-        axes.annotate(label, xycoords=axes.get_yaxis_transform(), fontsize=8, color=_MUTED, **place)
+        axes.annotate(label, xycoords=axes.get_yaxis_transform(), fontsize=8, color=figure_style.MUTED, **place)
 
 
 def _label_ends(axes: Axes, curves: list[_Curve]) -> None:
@@ -182,7 +120,9 @@ def _label_ends(axes: Axes, curves: list[_Curve]) -> None:
         if curves[i].mean.size:
             axes.plot([1.0, 1.035], [ends[i], y], color=style["color"], linewidth=0.6, **outside)
         axes.plot([1.04, 1.13], [y, y], **style, **outside)
-        axes.text(1.15, y, text, transform=axes.transAxes, fontsize=8.5, color=_INK, va="center", linespacing=1.05)
+        axes.text(
+            1.15, y, text, transform=axes.transAxes, fontsize=8.5, color=figure_style.INK, va="center", linespacing=1.05
+        )
 
 
 def _spread(wanted: list[float], heights: list[float]) -> list[float]:

@@ -16,13 +16,11 @@ from pathlib import Path  # noqa: E402
 from absl import flags  # noqa: E402
 
 import rlhf_jax  # noqa: E402
-from experiments import command_line, figures, results, run_flags, session, study  # noqa: E402
+from experiments import command_line, figures, pendulum_return, results, run_flags, session, study, sweep  # noqa: E402
 from rlhf_jax import run_folder, settings  # noqa: E402
 
-OPTIMUM = -137.8  # By dynamic programming over the reset distribution.
-RANDOM = -1231.0  # Uniformly random actions.
-
-flags.adopt_module_key_flags(run_flags)
+for module in (run_flags, sweep):
+    flags.adopt_module_key_flags(module)
 _SEEDS = flags.DEFINE_integer("seeds", 8, "Agents per condition.", lower_bound=1)
 _LABELS = flags.DEFINE_list(
     "labels", ["350", "700", "1400"], "Label budgets, a condition each, beside the true reward."
@@ -35,11 +33,7 @@ def conditions(labels: list[str], assignments: list[str]) -> dict[str, rlhf_jax.
     Raises:
       ValueError: a budget is not a positive whole number, or a setting is unknown or wrong.
     """
-    if not labels or not all(text.isdecimal() and int(text) > 0 for text in labels):
-        raise ValueError(f"--labels {','.join(labels)} must be positive whole numbers, such as 350,700,1400")
-    budgets = sorted(int(text) for text in labels)
-    if len(set(budgets)) < len(budgets):
-        raise ValueError(f"--labels {','.join(labels)} names a budget twice")
+    budgets = run_flags.label_budgets(labels)
     for name in ("labels.budget", "labels.max_budget", "use_true_reward"):
         if any(text.split("=")[0].strip() == name for text in assignments):
             raise ValueError(f"--set {name} has no say here: the conditions come from --labels")
@@ -49,15 +43,7 @@ def conditions(labels: list[str], assignments: list[str]) -> dict[str, rlhf_jax.
         name = f"labels_{budget}" if budget else "true_reward"
         limits = dataclasses.replace(base.labels, budget=budget, max_budget=budgets[-1])
         lanes[name] = dataclasses.replace(base, use_true_reward=budget == 0, labels=limits)
-    return lanes
-
-
-def summarise(run: run_folder.RunFolder, result: results.Result, clock: session.Clock) -> dict:
-    """Returns what `summary.json` holds."""
-    summary = results.summarise(run, result, clock)
-    for row in summary["conditions"].values():
-        row["normalised"] = (row["mean"] - RANDOM) / (OPTIMUM - RANDOM)
-    return {**summary, "optimum": OPTIMUM}
+    return sweep.swept(lanes)
 
 
 def draw(run: run_folder.RunFolder, result: results.Result) -> list[Path]:
@@ -67,12 +53,13 @@ def draw(run: run_folder.RunFolder, result: results.Result) -> list[Path]:
         figure,
         result.env_steps,
         {name: metrics["return"] for name, metrics in result.metrics.items()},
-        optimum=OPTIMUM,
+        optimum=pendulum_return.OPTIMUM,
         title="Pendulum-v1 from preferences",
         xlabel="environment steps",
         ylabel=f"true return of an episode\ninterquartile mean of {len(run.seeds)} seeds, 95 % interval",
     )
-    return [figure, *(results.animate(run, result, name) for name in ("true_reward", list(run.conditions)[-1]))]
+    names = list(run.conditions)
+    return [figure, *(results.animate(run, result, name) for name in (names[0], names[-1]))]
 
 
 def check(lanes: dict[str, rlhf_jax.Config]) -> None:
@@ -93,14 +80,14 @@ def main() -> None:
         lambda: conditions(_LABELS.value, run_flags.SET.value),
         check,
         seeds=_SEEDS.value,
-        settled=("seeds", "labels"),
+        settled=("seeds", "labels", "sweep"),
     )
     env = rlhf_jax.make("Pendulum-v1")
     clock.phases["import"] = time.perf_counter() - _STARTED
     result = study.run_study(run, env, clock)
     with clock.phase("evaluate", "drawing"):
         files = draw(run, result)
-    results.report(run, summarise(run, result, clock), files)
+    results.report(run, pendulum_return.normalised(results.summarise(run, result, clock)), files)
 
 
 if __name__ == "__main__":

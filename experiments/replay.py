@@ -14,7 +14,7 @@ import numpy as np
 from absl import flags
 
 import rlhf_jax
-from experiments import captions, command_line, figures, results, session
+from experiments import captions, command_line, evaluation, figures, session
 from rlhf_jax import ppo, reward_ensemble, rollout, run_folder
 from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment, rendering
@@ -53,7 +53,7 @@ def play(state: TrainState, num_episodes: int, num_steps: int, *, env: Environme
     @jax.jit
     def act(state: TrainState):
         policy = ppo.deterministic_policy(state.agent, env=env, config=config.ppo)
-        key_init, key_rollout = jax.random.split(jax.random.key(results.EVALUATION_KEY))
+        key_init, key_rollout = jax.random.split(jax.random.key(evaluation.KEY))
         begin = rollout.init(key_init, env=env, num_envs=num_episodes)
         _, steps, _ = rollout.rollout(key_rollout, begin, policy, env=env, num_steps=num_steps)
         predict = partial(reward_ensemble.predict, state.ensemble, env=env, config=config.reward)

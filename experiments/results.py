@@ -1,5 +1,6 @@
-"""What a run found: its agents evaluated on fixed starts, as arrays, summary, table and clips."""
+"""What a run found: its agents evaluated, as arrays, summary, table and clips."""
 
+import csv
 import dataclasses
 import statistics
 from collections import Counter
@@ -9,23 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from experiments import figures, session
-from rlhf_jax import diagnostics, parallel, ppo, rollout, run_folder, training
+from experiments import evaluation, figures, seed_statistics, session, tables
+from rlhf_jax import parallel, run_folder, settings, training
 from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment, rendering
 from rlhf_jax.labelling.desk import Desk
 from rlhf_jax.labelling.label_store import LabelStore
 from rlhf_jax.run_folder import RunFolder
-
-# The first key whose 512 starts are as hard as the average: their optimal mean return on Pendulum-v1 is −138.0 by
-# dynamic programming, against −137.9 over all starts. Among the first eight keys it ranges from −133.3 to −138.0.
-EVALUATION_KEY = 1
-EVALUATION_STARTS = 512
-CLIPS = 4
-_EXPLORING_EPISODES = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +27,7 @@ class Result:
 
     env_steps: [points] environment steps of one agent after each iteration.
     metrics: `[seeds, points]` arrays of each metric of `rlhf_jax.training`.
-    evaluation: `[seeds, ...]` arrays: `return` over the fixed starts; `observation`, `action` and `state` of the first
-      episodes; `accuracy` and `correlation` of the learnt reward.
+    evaluation: `[seeds, ...]` arrays of what `experiments.evaluation` finds.
     """
 
     env_steps: np.ndarray
@@ -61,39 +53,26 @@ def conclude(
       env: the environment.
       clock: measures it.
     """
-    with clock.phase("evaluate", f"evaluating {run.num_agents} agents on the same {EVALUATION_STARTS} starts"):
-        one = lambda state, config: evaluate(state, env=env, config=config)  # noqa: E731
-        evaluation = jax.device_get(parallel.over_agents(one, run.num_agents)(states, lanes))
+    with clock.phase("evaluate", f"evaluating {run.num_agents} agents on the same {evaluation.STARTS} starts"):
+        one = lambda state, config: evaluation.evaluate(state, env=env, config=config)  # noqa: E731
+        found = jax.device_get(parallel.over_agents(one, run.num_agents)(states, lanes))
     config = next(iter(run.conditions.values()))
     points = len(next(iter(metrics.values()))[0])
     steps = config.num_envs * config.rollout_length * np.arange(1, points + 1)
-    result = Result(steps, run.by_condition(metrics), run.by_condition(evaluation))
+    result = Result(steps, run.by_condition(metrics), run.by_condition(found))
     _write_arrays(run, result)
     return result
 
 
-def evaluate(state: training.TrainState, *, env: Environment, config: Config) -> dict[str, jax.Array]:
-    """Plays the deterministic policy from the fixed starts, and judges the learnt reward on episodes that explore.
-
-    Both are one rollout, because two would take twice as long to compile. The best episodes look too much alike to
-    judge a reward on.
-    """
-    num_episodes = EVALUATION_STARTS + _EXPLORING_EPISODES
-    explores = jnp.arange(num_episodes).reshape(-1, *(1 for _ in env.action_shape)) >= EVALUATION_STARTS
-
-    def policy(key: jax.Array, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
-        actions = ppo.distribution(state.agent, observation, env=env, config=config.ppo)
-        action = jnp.where(explores, actions.sample(key), actions.mode())
-        return action, actions.log_prob(action)
-
-    key_starts, key_judge = jax.random.key(EVALUATION_KEY), jax.random.key(EVALUATION_KEY + 1)
-    returns, steps = rollout.evaluate(key_starts, policy, env=env, num_episodes=num_episodes)
-    exploring = jax.tree.map(lambda x: x[:, EVALUATION_STARTS:], steps)
-    judged = diagnostics.judge_reward(key_judge, state.ensemble, exploring, env=env, config=config)
-    clips = jax.tree.map(
-        lambda x: x[:, :CLIPS], {"observation": steps.observation, "action": steps.action, "state": steps.state}
+def together(parts: Sequence[Result], conditions: Sequence[str]) -> Result:
+    """Returns the results of several programs as one, with the conditions in this order."""
+    metrics = {name: values for part in parts for name, values in part.metrics.items()}
+    found = {name: values for part in parts for name, values in part.evaluation.items()}
+    return Result(
+        parts[0].env_steps,
+        {name: metrics[name] for name in conditions},
+        {name: found[name] for name in conditions},
     )
-    return {"return": returns[:EVALUATION_STARTS].mean(), **clips, **judged}
 
 
 def outline(run: RunFolder, clock: session.Clock) -> dict[str, Any]:
@@ -116,18 +95,24 @@ def summarise(run: RunFolder, result: Result, clock: session.Clock) -> dict[str,
 
 
 def _row(config: Config, result: Result, name: str) -> dict[str, Any]:
-    evaluation = result.evaluation[name]
-    returns = evaluation["return"]
-    judged = not config.use_true_reward
+    found = result.evaluation[name]
+    returns = found["return"]
+    judged = {} if config.use_true_reward else _judged(found)
     return {
         "labels": int(result.metrics[name]["labels"][:, -1].max()),
         "eval_return": returns,
         "mean": returns.mean(),
-        "iqm": figures.interquartile_mean(returns),
-        "ci95": list(figures.bootstrap_interval(returns)),
-        "reward_accuracy": evaluation["accuracy"].mean() if judged else None,
-        "reward_correlation": evaluation["correlation"].mean() if judged else None,
+        "iqm": seed_statistics.interquartile_mean(returns),
+        "ci95": list(seed_statistics.bootstrap_interval(returns)),
+        "reward_accuracy": judged["on_policy.accuracy"].mean() if judged else None,
+        "reward_correlation": judged["on_policy.correlation"].mean() if judged else None,
+        "reward": {key: values.mean() for key, values in judged.items()},
     }
+
+
+def _judged(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns `[seeds]` of each metric of the learnt reward."""
+    return {key: values for key, values in found.items() if key.split(".")[0] in evaluation.JUDGED}
 
 
 def answers(run: RunFolder) -> dict[str, Any]:
@@ -164,18 +149,20 @@ def table(summary: dict[str, Any]) -> str:
     """Returns the result as text."""
     shown = ("normalised", "reward_accuracy", "reward_correlation")
     extra = [key for key in shown if any(key in row for row in summary["conditions"].values())]
-    titles = "".join(f"{key.removeprefix('reward_'):>13}" for key in extra)
-    lines = [f"{'condition':<13}{'labels':>8}{'mean':>9}{'IQM':>9}   {'95 % interval':<18}{'worst':>8}{titles}"]
+    titles = ["condition", "labels", "mean", "IQM", "95 % interval", "worst"]
+    rows = [titles + [key.removeprefix("reward_") for key in extra]]
     for name, row in summary["conditions"].items():
-        interval = f"[{row['ci95'][0]:.1f}, {row['ci95'][1]:.1f}]"
-        judged = "".join(f"{row[key]:>13.3f}" if row[key] is not None else f"{'–':>13}" for key in extra)
-        lines.append(
-            f"{name:<13}{row['labels']:>8}{row['mean']:>9.1f}{row['iqm']:>9.1f}   {interval:<18}"
-            f"{min(row['eval_return']):>8.1f}{judged}"
-        )
-    seconds = ", ".join(f"{name} {value:.1f}" for name, value in summary["wall_seconds"].items())
-    lines.append(f"wall seconds: {seconds}; processor seconds: {summary['cpu_seconds']:.1f}")
-    return "\n".join(lines)
+        returns = [row["mean"], row["iqm"], *row["ci95"], min(row["eval_return"])]
+        mean, iqm, low, high, worst = (f"{value:.1f}" for value in returns)
+        judged = [f"{row[key]:.3f}" if row[key] is not None else "–" for key in extra]
+        rows.append([name, str(row["labels"]), mean, iqm, f"[{low}, {high}]", worst, *judged])
+    return "\n".join([*tables.columns(rows), seconds(summary)])
+
+
+def seconds(summary: dict[str, Any]) -> str:
+    """Returns how long a run took, as text."""
+    phases = ", ".join(f"{name} {value:.1f}" for name, value in summary["wall_seconds"].items())
+    return f"wall seconds: {phases}; processor seconds: {summary['cpu_seconds']:.1f}"
 
 
 def draw(run: RunFolder, result: Result, title: str) -> list[Path]:
@@ -207,12 +194,12 @@ def draw(run: RunFolder, result: Result, title: str) -> list[Path]:
 
 def animate(run: RunFolder, result: Result, name: str) -> Path:
     """Draws the first agent of a condition in a few episodes side by side; returns the GIF."""
-    env, evaluation = run.conditions[name].env, result.evaluation[name]
-    first = jax.tree.map(lambda x: x[0], {key: evaluation[key] for key in ("observation", "action", "state")})
-    episodes = [jax.tree.map(lambda x, i=i: x[:, i], first) for i in range(CLIPS)]
+    env, found = run.conditions[name].env, result.evaluation[name]
+    first = jax.tree.map(lambda x: x[0], {key: found[key] for key in ("observation", "action", "state")})
+    episodes = [jax.tree.map(lambda x, i=i: x[:, i], first) for i in range(evaluation.CLIPS)]
     frames = np.stack([rendering.frames(env, rendering.Moment(**episode))[::2] for episode in episodes])
-    file = run.path / f"{name}.gif"
-    figures.animation(file, figures.tile(frames, columns=CLIPS), fps=20)
+    file = run.path / f"{name.replace('/', ' ')}.gif"
+    figures.animation(file, figures.tile(frames, columns=evaluation.CLIPS), fps=20)
     return file
 
 
@@ -220,11 +207,38 @@ def _write_arrays(run: RunFolder, result: Result) -> None:
     files = {"return": "returns", "predicted_return": "predicted_returns", "labels": "labels"}
     reward = ("train_loss", "validation_loss", "accuracy", "correlation", "l2")
     for name, metrics in result.metrics.items():
-        folder = run.path / name
-        folder.mkdir(exist_ok=True)
+        folder, found = run.path / name, result.evaluation[name]
+        folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "env_steps.npy", result.env_steps)
-        np.save(folder / "eval_returns.npy", result.evaluation[name]["return"])
+        np.save(folder / "eval_returns.npy", found["return"])
+        if not run.conditions[name].use_true_reward:
+            np.savez(folder / "judgement.npz", **_judged(found))
+            for key in ("reliability", "reward_map"):
+                if key in found:
+                    np.save(folder / f"{key}.npy", found[key])
         for key, file in files.items():
             np.save(folder / f"{file}.npy", metrics[key])
         for key in reward:
             np.save(folder / f"reward_{key}.npy", metrics[key])
+
+
+def write_table(run: RunFolder, result: Result) -> Path:
+    """Writes `table.csv`, one line per agent: its condition, seed, the settings that conditions differ in, and results.
+
+    The metrics of the learnt reward are left empty for agents on the true one.
+    """
+    flat = {name: settings.to_dict(config, flat=True) for name, config in run.conditions.items()}
+    first = next(iter(flat.values()))
+    differing = [path for path in first if any(values[path] != first[path] for values in flat.values())]
+    judged = list(_judged(next(iter(result.evaluation.values()))))
+    file = run.path / "table.csv"
+    with file.open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(["condition", "seed", *differing, "labels", "eval_return", *judged])
+        for name, config in run.conditions.items():
+            found, labels = result.evaluation[name], result.metrics[name]["labels"][:, -1]
+            for row, seed in enumerate(run.seeds):
+                metrics = ["" if config.use_true_reward else float(found[key][row]) for key in judged]
+                values = [flat[name][path] for path in differing]
+                writer.writerow([name, seed, *values, int(labels[row]), float(found["return"][row]), *metrics])
+    return file

@@ -64,6 +64,16 @@ def _resumed(experiment: str, check: Callable[[Conditions], None], settled: Sequ
     return run
 
 
+def label_budgets(texts: Sequence[str]) -> list[int]:
+    """Returns the values of --labels in order; raises ValueError if one is no positive whole number, or named twice."""
+    if not texts or not all(text.isdecimal() and int(text) > 0 for text in texts):
+        raise ValueError(f"--labels {','.join(texts)} must be positive whole numbers, such as 350,700,1400")
+    budgets = sorted(int(text) for text in texts)
+    if len(set(budgets)) < len(budgets):
+        raise ValueError(f"--labels {','.join(texts)} names a budget twice")
+    return budgets
+
+
 def refuse_settings(*names: str) -> None:
     """Raises ValueError if --set names a setting that a flag of the experiment decides."""
     for name in names:

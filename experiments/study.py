@@ -1,4 +1,4 @@
-"""Trains every condition of an experiment over every seed, as one compiled program, and writes the run's folder."""
+"""Trains every condition of an experiment over every seed, in as few compiled programs as their shapes allow."""
 
 import contextlib
 import time
@@ -30,29 +30,45 @@ def run_study(run: RunFolder, env: Environment, clock: session.Clock) -> results
       BadInput: the checkpoint is damaged or of another program; said before anything compiles.
       Stopped: interrupted, or a loss or reward became NaN or infinite.
     """
-    configs = [config for config in run.conditions.values() for _ in run.seeds]
-    keys = parallel.agent_keys(run.seeds * len(run.conditions))
-    lanes = parallel.lanes(configs)
     with contextlib.ExitStack() as stack:
         with command_line.refusing():
             stack.enter_context(run_folder.claim(run))
+        (run.path / "metrics.jsonl").write_text("")
         try:
-            states, metrics = _train(run, env, keys, lanes, clock)
-            return results.conclude(run, states, metrics, lanes, env, clock)
+            programs = run.programs()
+            found = []
+            for i, program in enumerate(programs):
+                if len(programs) > 1:
+                    session.say(f"program {i + 1} of {len(programs)}: {', '.join(program.conditions)}")
+                found.append(_run_program(program, env, clock))
         except KeyboardInterrupt:
             raise Stopped(f"interrupted; go on with --out {run.path} --resume") from None
+    result = results.together(found, list(run.conditions))
+    results.write_table(run, result)
+    return result
+
+
+def _run_program(run: RunFolder, env: Environment, clock: session.Clock) -> results.Result:
+    """Trains and evaluates conditions that are lanes of one program."""
+    lanes = parallel.lanes([config for config in run.conditions.values() for _ in run.seeds])
+    states, metrics = _train(run, env, lanes, clock)
+    return results.conclude(run, states, metrics, lanes, env, clock)
 
 
 def _train(
-    run: RunFolder, env: Environment, keys: jax.Array, lanes: Config, clock: session.Clock
+    run: RunFolder, env: Environment, lanes: Config, clock: session.Clock
 ) -> tuple[training.TrainState, dict[str, np.ndarray]]:
     total = next(iter(run.conditions.values())).iterations
     chunk = session.chunk(total)
+    done, states, metrics = session.restore(run)
+    session.append_metrics(run, metrics, 0)
+    if done == total:
+        return states, metrics
+    keys = parallel.agent_keys(run.seeds * len(run.conditions))
     init = parallel.over_agents(lambda key, config: training.init(key, env=env, config=config), run.num_agents)
     step = parallel.over_agents(
         lambda state, config: training.advance(state, chunk, env=env, config=config), run.num_agents
     )
-    done, states, metrics = session.restore(run)
     with clock.phase("compile", f"compiling one program for {run.num_agents} agents on {run_folder.device()}"):
         start = init.lower(keys, lanes).compile()
         advance = step.lower(run_folder.abstract_states(run), lanes).compile()
@@ -69,8 +85,6 @@ def _loop(
     """Advances all agents chunk by chunk; between chunks it reports, saves, and looks for trouble."""
     progress = Progress(run, starts)
     saved = time.perf_counter()
-    (run.path / "metrics.jsonl").write_text("")
-    session.append_metrics(run, metrics, 0)
     with session.interruptible(_STOPPING) as interrupted:
         for done in starts:
             before = states, metrics
@@ -95,8 +109,7 @@ def _loop(
             if time.perf_counter() - saved > session.SECONDS_BETWEEN_CHECKPOINTS:
                 session.save(run, done, states, metrics)
                 saved = time.perf_counter()
-    if len(starts):
-        session.save(run, starts.stop, states, metrics)
+    session.save(run, starts.stop, states, metrics)
     return states, metrics
 
 

@@ -32,7 +32,7 @@ def init(shape: Sequence[int] = ()) -> Moments:
     return Moments(count=jnp.zeros(()), mean=jnp.zeros(shape), m2=jnp.zeros(shape))
 
 
-def update(moments: Moments, batch: jax.Array) -> Moments:
+def update(moments: Moments, batch: jax.Array, where: jax.Array | None = None) -> Moments:
     """Adds a batch to the stream.
 
     The merge of two samples is exact, so the order and the sizes of the batches do not matter:
@@ -42,22 +42,25 @@ def update(moments: Moments, batch: jax.Array) -> Moments:
     Args:
       moments: the stream so far; samples of shape `[...]`.
       batch: `[..., *sample]` any number of leading batch axes.
+      where: `[...]` which samples of the batch to add; all if None.
 
     Returns:
       The moments of both together.
     """
     axes = tuple(range(batch.ndim - moments.mean.ndim))
     batch = batch.astype(jnp.float32)
-    batch_count = batch.size / moments.mean.size
+    chosen = None if where is None else where.reshape(where.shape + (1,) * moments.mean.ndim)
+    batch_count = batch.size / moments.mean.size if where is None else where.sum()
     # Deviations from one of the samples, so that the mean of equal samples is exact and they do not seem to vary.
-    first = batch[(0,) * len(axes)]
-    batch_mean = first + (batch - jnp.expand_dims(first, axes)).mean(axes)
-    batch_m2 = jnp.square(batch - jnp.expand_dims(batch_mean, axes)).sum(axes)
+    row = 0 if where is None else where.reshape(-1).argmax()
+    first = batch.reshape(-1, *moments.mean.shape)[row]
+    batch_mean = first + (batch - jnp.expand_dims(first, axes)).sum(axes, where=chosen) / jnp.maximum(batch_count, 1)
+    batch_m2 = jnp.square(batch - jnp.expand_dims(batch_mean, axes)).sum(axes, where=chosen)
 
-    count = moments.count + batch_count
+    count = jnp.maximum(moments.count + batch_count, 1)
     delta = batch_mean - moments.mean
     return Moments(
-        count=count,
+        count=moments.count + batch_count,
         mean=moments.mean + delta * batch_count / count,
         m2=moments.m2 + batch_m2 + jnp.square(delta) * moments.count * batch_count / count,
     )

@@ -1,17 +1,24 @@
 """Queries: which pairs of segments to ask about, and how many when (Christiano et al. 2017, §2.2.4 and A.1)."""
 
 import math
+from collections.abc import Callable
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlhf_jax import bradley_terry, segments
+from rlhf_jax import query_rules, segments
 from rlhf_jax.config import Config, QueryConfig
 from rlhf_jax.rollout import Rollout
 
-SELECTIONS = ("disagreement", "uniform")
+SCHEDULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "constant": lambda t: t,
+    "hyperbolic": np.log1p,  # a rate of 1 / (1 + t)
+    "inverse_quadratic": np.arctan,  # 1 / (1 + t²)
+    "exponential": lambda t: 1.0 - 2.0**-t,  # in proportion to 2⁻ᵗ
+}
+"""How many labels have come by time t, in half-lives, up to a factor. All rates but the constant halve by t = 1."""
 
 
 @flax.struct.dataclass
@@ -35,11 +42,11 @@ class Queries:
 def schedule(config: Config) -> np.ndarray:
     """Returns the share of the budget that has been asked after each iteration.
 
-    The initial share is spread evenly over the warm-up. Then the rate falls with the steps s since, as h / (s + h),
-    whose integral is h log(1 + s / h).
+    The initial share is spread evenly over the warm-up. Then the rate falls with the steps s since: as h / (s + h) in
+    the hyperbolic schedule, whose integral is h log(1 + s / h).
 
     Args:
-      config: the settings; `labels` gives the initial share and the half-life h.
+      config: the settings; `labels` gives the initial share, the schedule and the half-life h.
 
     Returns:
       `[iterations + 1]` shares, from 0 to 1.
@@ -50,7 +57,7 @@ def schedule(config: Config) -> np.ndarray:
     iteration = np.arange(config.iterations + 1)
     warm = np.minimum(iteration / labels.warmup, 1.0)
     steps = np.maximum(iteration - labels.warmup, 0) * config.num_envs * config.rollout_length
-    decayed = np.log1p(steps / labels.half_life)
+    decayed = SCHEDULES[labels.schedule](steps / labels.half_life)
     return labels.initial_fraction * warm + (1.0 - labels.initial_fraction) * decayed / decayed[-1]
 
 
@@ -65,24 +72,12 @@ def labels_by(iteration: jax.Array, *, config: Config) -> jax.Array:
     return jnp.floor(share * config.labels.budget + 1e-3).astype(jnp.int32)
 
 
-def disagreement(member_returns: jax.Array) -> jax.Array:
-    """Returns the variance over the ensemble of the probability that slot 0 is preferred.
-
-    Args:
-      member_returns: `[M, ..., 2]` return of each segment as each member predicts it.
-
-    Returns:
-      `[...]` variances.
-
-    Reference: Christiano et al. 2017, §2.2.4.
-    """
-    return jnp.var(bradley_terry.preference_probability(member_returns), axis=0)
-
-
 def select(
     key: jax.Array,
     rollout: Rollout,
     member_rewards: jax.Array,
+    features: jax.Array,
+    answered: tuple[jax.Array, jax.Array],
     count: jax.Array,
     *,
     num_slots: int,
@@ -94,6 +89,8 @@ def select(
       key: consumed.
       rollout: `[T, N]` steps.
       member_rewards: `[M, T, N]` reward of each step as each member predicts it.
+      features: `[T, N, F]` what the reward network sees of each step.
+      answered: `[C, 2, F]` means of the same over the segments that were asked about before, and `[C]` which there are.
       count: `[]` number of pairs to ask about, at most `num_slots`.
       num_slots: Q.
       config: the settings.
@@ -101,23 +98,31 @@ def select(
     Returns:
       Q queries, of which the first `count` are asked; none if no segment of the rollout stays within an episode.
     """
-    key_pairs, key_rank = jax.random.split(key)
+    key_pairs, key_rule, key_share = jax.random.split(key, 3)
     length, num_candidates = config.segment_length, config.candidates * num_slots
     valid = segments.valid_starts(rollout.done, length)
     pairs = segments.sample(key_pairs, valid, (num_candidates, 2))
-    if config.selection == "uniform":
-        score = jax.random.uniform(key_rank, (num_candidates,))
-    else:
-        returns = segments.window_sums(jnp.moveaxis(member_rewards, 0, -1), length)
-        score = disagreement(jnp.moveaxis(returns[pairs.start, pairs.env], -1, 0))
-    # As many candidates per query in a round with few queries as in the busiest one.
-    score = jnp.where(jnp.arange(num_candidates) < config.candidates * count, score, -1.0)
-    _, best = jax.lax.top_k(score, num_slots)
-    pairs = jax.tree.map(lambda x: x[best], pairs)
+    returns = segments.window_sums(jnp.moveaxis(member_rewards, 0, -1), length)
+    means = segments.window_sums(features, length) / length
+    # Rounded at random, so that rounds of few queries get their share too.
+    num_random = jnp.floor(config.random_share * count + jax.random.uniform(key_share)).astype(int)
+    # As many candidates per query in a round with few queries as in the busiest one. The first are the random queries.
+    index = jnp.arange(num_candidates)
+    candidates = query_rules.Candidates(
+        member_returns=jnp.moveaxis(returns[pairs.start, pairs.env], -1, 0),
+        features=query_rules.pair_features(means[pairs.start, pairs.env]),
+        answered=query_rules.pair_features(answered[0]),
+        filled=answered[1],
+        eligible=(index >= num_random) & (index < config.candidates * count),
+    )
+    ruled = query_rules.RULES[config.selection](key_rule, candidates, num_slots)
+    slot = jnp.arange(num_slots)
+    chosen = jnp.where(slot < num_random, slot, ruled[slot - num_random])
+    pairs = jax.tree.map(lambda x: x[chosen], pairs)
     return Queries(
         observation=segments.cut(rollout.observation, pairs, length),
         action=segments.cut(rollout.action, pairs, length),
         state={name: segments.cut(values, pairs, length) for name, values in rollout.state.items()},
         true_reward=segments.cut(rollout.true_reward, pairs, length),
-        asked=(jnp.arange(num_slots) < count) & valid.any(),
+        asked=(slot < count) & valid.any(),
     )

@@ -53,7 +53,8 @@ def init(key: jax.Array, *, env: Environment, config: RewardConfig) -> RewardEns
     )
 
 
-def _features(ensemble: RewardEnsemble, observation: jax.Array, action: jax.Array, env: Environment) -> jax.Array:
+def features(ensemble: RewardEnsemble, observation: jax.Array, action: jax.Array, *, env: Environment) -> jax.Array:
+    """Returns what the reward networks see: `[..., F]` normalised observations with the features of the actions."""
     observation = normalisation.normalise(ensemble.observation, observation)
     return jnp.concatenate([observation, env.action_features(action)], -1)
 
@@ -73,9 +74,9 @@ def member_rewards(
     Returns:
       `[M, ...]` rewards.
     """
-    features = _features(ensemble, observation, action, env)
+    inputs = features(ensemble, observation, action, env=env)
     network = RewardNetwork(config.hidden)
-    return jax.vmap(lambda params: networks.apply(network, params, features))(ensemble.params)
+    return jax.vmap(lambda params: networks.apply(network, params, inputs))(ensemble.params)
 
 
 def predict(
@@ -120,12 +121,18 @@ def mean_reward(ensemble: RewardEnsemble, rewards: jax.Array) -> jax.Array:
     return ((rewards - ensemble.mean.reshape(shape)) / ensemble.std.reshape(shape)).mean(0)
 
 
-def _loss(params: Any, features: jax.Array, labels: jax.Array, l2: jax.Array, config: RewardConfig) -> jax.Array:
+def _loss(returns: jax.Array, labels: jax.Array, config: RewardConfig) -> jax.Array:
+    """Returns the `[...]` losses of `[..., 2]` predicted returns: of a comparison, or of the return of slot 0."""
+    squared_error = jnp.square(returns[..., 0] - labels)
+    return jnp.where(config.targets, squared_error, bradley_terry.cross_entropy(returns, labels, config.error_rate))
+
+
+def _objective(params: Any, inputs: jax.Array, labels: jax.Array, l2: jax.Array, config: RewardConfig) -> jax.Array:
     # One long batch of steps: the same matrix products over [B, 2, L, F] take a third longer on a CPU.
-    rewards = networks.apply(RewardNetwork(config.hidden), params, features.reshape(-1, features.shape[-1]))
-    returns = rewards.reshape(features.shape[:-1]).sum(-1)
+    rewards = networks.apply(RewardNetwork(config.hidden), params, inputs.reshape(-1, inputs.shape[-1]))
+    returns = rewards.reshape(inputs.shape[:-1]).sum(-1)
     weights = sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(params))
-    return bradley_terry.cross_entropy(returns, labels, config.error_rate).mean() + l2 * weights
+    return _loss(returns, labels, config).mean() + l2 * weights
 
 
 def _gradient_steps(
@@ -142,8 +149,8 @@ def _gradient_steps(
 
     def step(carry: tuple[Any, optax.OptState], rows: jax.Array):
         def member(params: Any, opt_state: optax.OptState, rows: jax.Array, any_data: jax.Array):
-            features = _features(ensemble, data.observation[rows], data.action[rows], env)
-            grads = jax.grad(_loss)(params, features, data.label[rows], ensemble.l2, config)
+            inputs = features(ensemble, data.observation[rows], data.action[rows], env=env)
+            grads = jax.grad(_objective)(params, inputs, data.label[rows], ensemble.l2, config)
             updates, opt_state = optimiser.update(grads, opt_state)
             rate = jnp.where(any_data, config.learning_rate, 0.0)
             return jax.tree.map(lambda p, u: p - rate * u, params, updates), opt_state
@@ -158,7 +165,7 @@ def adapted_l2(l2: jax.Array, ratio: jax.Array, *, config: RewardConfig) -> jax.
     """Returns the L2 coefficient for the next fit: larger when the members overfit, smaller when they could fit more.
 
     Args:
-      l2: `[]` the coefficient now.
+      l2: `[]` the coefficient now; 0 stays.
       ratio: `[]` mean validation loss over mean training loss; NaN, from no data, leaves it.
       config: the band and the factor.
 
@@ -166,7 +173,7 @@ def adapted_l2(l2: jax.Array, ratio: jax.Array, *, config: RewardConfig) -> jax.
     """
     factor = jnp.where(ratio > config.l2_high, config.l2_adaptation, 1.0)
     factor = jnp.where(ratio < config.l2_low, 1.0 / config.l2_adaptation, factor)
-    return jnp.clip(l2 * factor, 1e-7, 1.0)
+    return jnp.where(l2 > 0, jnp.clip(l2 * factor, 1e-7, 1.0), 0.0)
 
 
 def _judge(
@@ -174,10 +181,10 @@ def _judge(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns the mean loss in the bags and outside them, and the accuracy outside them, where ties have no say.
 
-    Means, not sums: the two sets differ in size.
+    Means, not sums: the two sets differ in size. Targets are right or wrong to a degree: they have no accuracy.
     """
     label = jnp.broadcast_to(label, returns.shape[:-1])
-    loss = bradley_terry.cross_entropy(returns, label, config.error_rate)
+    loss = _loss(returns, label, config)
     in_bag = multiplicity * filled[None]
     out_of_bag = (multiplicity == 0) & filled[None]
     decided = out_of_bag & (label != 0.5)
@@ -185,7 +192,7 @@ def _judge(
     return (
         (loss * in_bag).sum() / in_bag.sum(),
         (loss * out_of_bag).sum() / out_of_bag.sum(),
-        (correct * decided).sum() / decided.sum(),
+        jnp.where(config.targets, jnp.nan, (correct * decided).sum() / decided.sum()),
     )
 
 

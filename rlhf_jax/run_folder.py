@@ -3,7 +3,8 @@
 config.json           what was run: settings of every condition, seeds, versions, device
 metrics.jsonl         one line per iteration and condition, a list over seeds for each metric
 summary.json          the result
-checkpoints/          the newest states of all agents
+table.csv             one line per agent: its settings where conditions differ, and what it reached
+checkpoints/          the newest states of all agents; a folder for each program if there are several
 labels.sqlite         what people or a stored teacher were asked, and said
 token                 of a run with people, which lets other machines open its page
 <condition>/*.npy     curves of one condition, [seeds, points]
@@ -39,17 +40,31 @@ class RunFolder:
     experiment: which experiment wrote it.
     conditions: name of each condition and its settings.
     seeds: of the agents; every condition has one agent for each.
+    program: which of its programs this is a part of; empty if there is only one, or for the whole run.
     """
 
     path: Path
     experiment: str
     conditions: dict[str, Config]
     seeds: list[int]
+    program: str = ""
 
     @property
     def checkpoints(self) -> Path:
         """Where its checkpoints are."""
-        return self.path / "checkpoints"
+        return self.path / "checkpoints" / self.program
+
+    def programs(self) -> list["RunFolder"]:
+        """Splits it into runs whose conditions differ in numbers only: the lanes of one compiled program each."""
+        groups: dict[Any, dict[str, Config]] = {}
+        for name, config in self.conditions.items():
+            groups.setdefault(jax.tree.structure(config), {})[name] = config
+        if len(groups) == 1:
+            return [self]
+        return [
+            dataclasses.replace(self, conditions=conditions, program=f"program_{i}")
+            for i, conditions in enumerate(groups.values())
+        ]
 
     @property
     def num_agents(self) -> int:
@@ -156,6 +171,7 @@ def load_state(
     run = load(Path(path))
     condition = _only(f"{path} has", "condition", condition, list(run.conditions))
     seed = _only(f"{path} has", "seed", seed, run.seeds)
+    run = next(part for part in run.programs() if condition in part.conditions)
     iteration = checkpoint.latest(run.checkpoints)
     if iteration is None:
         raise ValueError(f"{path} has no checkpoint")

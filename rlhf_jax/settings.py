@@ -6,18 +6,20 @@ import math
 import types
 import typing
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from rlhf_jax import queries
+from rlhf_jax import queries, query_rules, teacher
 from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment
 
+Settings = TypeVar("Settings")
 
-def override(config: Config, assignments: Sequence[str]) -> Config:
+
+def override(config: Settings, assignments: Sequence[str]) -> Settings:
     """Applies settings of the form `path=value`, such as `ppo.learning_rate=3e-4`.
 
     Args:
-      config: the settings to start from.
+      config: the settings to start from, a dataclass that may hold others.
       assignments: values are written as in Python, without quotes; tuples as `64,64`.
 
     Raises:
@@ -27,11 +29,16 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
         path, equals, text = assignment.partition("=")
         if not equals:
             raise ValueError(f"--set {assignment!r} is not of the form path=value, such as ppo.learning_rate=3e-4")
-        config = _replace(config, path.strip().split("."), text.strip(), path.strip())
+        path = path.strip()
+        known = paths(config)
+        if path not in known:
+            nearest = difflib.get_close_matches(path, known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"unknown setting {path!r}; did you mean {nearest}? All: {', '.join(known)}")
+        config = _replace(config, path.split("."), text.strip(), path)
     return config
 
 
-def paths(config: Config) -> list[str]:
+def paths(config: Any) -> list[str]:
     """Returns the path of every setting."""
     return list(to_dict(config, flat=True))
 
@@ -75,11 +82,6 @@ def _from_dict(kind: type, values: dict[str, Any], prefix: str) -> Any:
 
 
 def _replace(config: Any, names: list[str], text: str, path: str) -> Any:
-    fields = {field.name for field in dataclasses.fields(config)}
-    if names[0] not in fields or (len(names) > 1) != dataclasses.is_dataclass(getattr(config, names[0])):
-        known = paths(Config())
-        nearest = difflib.get_close_matches(path, known, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown setting {path!r}; did you mean {nearest}? All: {', '.join(known)}")
     if len(names) > 1:
         return dataclasses.replace(config, **{names[0]: _replace(getattr(config, names[0]), names[1:], text, path)})
     return dataclasses.replace(config, **{names[0]: _parse(typing.get_type_hints(type(config))[names[0]], text, path)})
@@ -117,13 +119,17 @@ def _problems(config: Config, env: Environment) -> Iterator[str]:
     for path in positive.split():
         if not flat[path] > 0:
             yield f"{path} = {flat[path]}; it must be positive"
-    shares = "ppo.discount ppo.trace_decay ppo.learning_rate_decay labels.initial_fraction"
-    for path in [*shares.split(), "teacher.error_rate", "reward.error_rate"]:
+    shares = (
+        "ppo.discount ppo.trace_decay ppo.learning_rate_decay queries.random_share labels.initial_fraction "
+        "teacher.mistake_rate teacher.error_rate teacher.discount reward.error_rate"
+    )
+    for path in shares.split():
         if not 0 <= flat[path] <= 1:
             yield f"{path} = {flat[path]}; it must be between 0 and 1"
     if flat["ppo.discount"] == 1:
         yield "ppo.discount = 1; it must be below 1, because rewards are scaled by 1 − discount"
-    for path in ["ppo.value_coefficient", "ppo.entropy_coefficient", "reward.l2"]:
+    not_negative = "ppo.value_coefficient ppo.entropy_coefficient teacher.temperature teacher.tie_band reward.l2"
+    for path in not_negative.split():
         if not flat[path] >= 0:
             yield f"{path} = {flat[path]}; it must not be negative"
     for path in ("ppo.hidden", "reward.hidden"):
@@ -144,8 +150,12 @@ def _contradictions(config: Config, env: Environment) -> Iterator[str]:
             f"queries.segment_length = {length} is longer than the episode of {env.horizon} steps or "
             f"rollout_length = {config.rollout_length}"
         )
-    if config.queries.selection not in queries.SELECTIONS:
-        yield f"queries.selection = {config.queries.selection!r}; it must be one of {', '.join(queries.SELECTIONS)}"
+    names = {"queries.selection": query_rules.RULES, "labels.schedule": queries.SCHEDULES}
+    for path, known in names.items():
+        if (name := to_dict(config, flat=True)[path]) not in known:
+            yield f"{path} = {name!r}; it must be one of {', '.join(known)}"
+            return
+    teacher.check(config.teacher)
     if labels.warmup >= config.iterations:
         yield f"labels.warmup = {labels.warmup} leaves nothing of iterations = {config.iterations} to train in"
         return

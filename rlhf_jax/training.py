@@ -11,7 +11,17 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from rlhf_jax import diagnostics, normalisation, ppo, preferences, queries, reward_ensemble, rollout, teacher
+from rlhf_jax import (
+    judgement,
+    normalisation,
+    ppo,
+    preferences,
+    queries,
+    reward_ensemble,
+    rollout,
+    segments,
+    teacher,
+)
 from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment
 from rlhf_jax.ppo import PPOState
@@ -35,6 +45,7 @@ class TrainState:
     ensemble: the learnt reward.
     preferences: the answered queries.
     true_reward: [] moments of the true reward under the untrained policy, which give it unit scale.
+    segment_return: [] moments of the true return of segments under the same, by which a synthetic teacher measures.
     """
 
     key: jax.Array
@@ -44,6 +55,7 @@ class TrainState:
     ensemble: RewardEnsemble
     preferences: Preferences
     true_reward: normalisation.Moments
+    segment_return: normalisation.Moments
 
 
 def init(key: jax.Array, *, env: Environment, config: Config) -> TrainState:
@@ -62,6 +74,7 @@ def init(key: jax.Array, *, env: Environment, config: Config) -> TrainState:
             members=config.reward.members,
         ),
         true_reward=normalisation.init(),
+        segment_return=normalisation.init(),
     )
 
 
@@ -75,24 +88,53 @@ def propose(state: TrainState, *, env: Environment, config: Config) -> tuple[Tra
 
     Returns:
       The agent with its environments moved on, the `[T, N]` rollout, Q queries about it, and metrics: `return`, the
-      mean true return of the `episodes` that ended.
+      mean true return of the `episodes` that ended, and those of `rlhf_jax.judgement.judge`, of the reward before it
+      learns from this rollout.
     """
     key_rollout, key_queries = jax.random.split(_stage_key(state, "propose"))
     policy = ppo.sampling_policy(state.agent, env=env, config=config.ppo)
     environments, steps, metrics = rollout.rollout(
         key_rollout, state.environments, policy, env=env, num_steps=config.rollout_length
     )
+    state = dataclasses.replace(state, environments=environments, segment_return=_measure(state, steps, config=config))
     rewards = reward_ensemble.member_rewards(
         state.ensemble, steps.observation, steps.action, env=env, config=config.reward
     )
+    judged, _ = judgement.judge(state.ensemble, rewards, steps, state.segment_return, config=config)
     due = queries.labels_by(state.iteration + 1, config=config) - queries.labels_by(state.iteration, config=config)
-    chosen = queries.select(key_queries, steps, rewards, due, num_slots=queries.slots(config), config=config.queries)
-    return dataclasses.replace(state, environments=environments), steps, chosen, metrics
+    chosen = queries.select(
+        key_queries,
+        steps,
+        rewards,
+        reward_ensemble.features(state.ensemble, steps.observation, steps.action, env=env),
+        _answered(state, env=env),
+        due,
+        num_slots=queries.slots(config),
+        config=config.queries,
+    )
+    return state, steps, chosen, metrics | judged
+
+
+def _measure(state: TrainState, steps: Rollout, *, config: Config) -> normalisation.Moments:
+    """Returns the moments of segment returns, with those of this rollout if the policy that acted is untrained."""
+    length = config.queries.segment_length
+    returns = segments.window_sums(steps.true_reward, length)
+    more = normalisation.update(state.segment_return, returns, segments.valid_starts(steps.done, length))
+    return _choose(state.iteration < config.labels.warmup, more, state.segment_return)
+
+
+def _answered(state: TrainState, *, env: Environment) -> tuple[jax.Array, jax.Array]:
+    """Returns `[C, 2, F]` means over the segments of the buffer of what reward networks see, and which there are."""
+    data = state.preferences
+    return reward_ensemble.features(state.ensemble, data.observation, data.action, env=env).mean(2), data.filled
 
 
 def label(state: TrainState, asked: Queries, *, config: Config) -> Answers:
     """Returns what the synthetic teacher says to the queries of this iteration."""
-    return teacher.answer(_stage_key(state, "label"), asked, config=config.teacher)
+    opinion = teacher.opinion(asked.true_reward, state.segment_return, config=config.teacher)
+    answers = teacher.answer(_stage_key(state, "label"), opinion, asked.asked)
+    target = (asked.true_reward[:, 0].sum(-1) - state.segment_return.mean) / state.segment_return.std
+    return dataclasses.replace(answers, label=jnp.where(config.reward.targets, target, answers.label))
 
 
 def absorb(
@@ -110,9 +152,10 @@ def absorb(
       config: the settings.
 
     Returns:
-      The agent one iteration on, and metrics: `labels` so far; `predicted_return`, what the learnt reward thinks of the
-      rollout, per episode; its `correlation` with the true reward over the steps of the rollout; `finite`, false once a
-      parameter or reward is not; those of `reward_ensemble.fit` and `ppo.update`, NaN where these did not run.
+      The agent one iteration on, and metrics: `labels` so far; how many of the new answers are `ties`, and how many
+      queries are `silences`, without an answer; `predicted_return`, what the learnt reward thinks of the rollout, per
+      episode; `finite`, false once a parameter or reward is not; those of `reward_ensemble.fit` and `ppo.update`, NaN
+      where these did not run.
     """
     key_add, key_fit, key_ppo = jax.random.split(_stage_key(state, "absorb"), 3)
     observation = state.agent.observation
@@ -127,7 +170,8 @@ def absorb(
         lambda: (state.ensemble, _nothing(reward_ensemble.METRICS)),
         lambda: reward_ensemble.fit(key_fit, state.ensemble, data, observation, env=env, config=config.reward),
     )
-    rewards, reward_metrics = _relabel(ensemble, steps, true_reward, env=env, config=config)
+    predicted = reward_ensemble.predict(ensemble, steps.observation, steps.action, env=env, config=config.reward)
+    rewards = jnp.where(config.use_true_reward, steps.true_reward / true_reward.std, predicted)
     agent, ppo_metrics = _improve(key_ppo, state, steps, rewards, env=env, config=config)
     state = dataclasses.replace(
         state,
@@ -139,21 +183,12 @@ def absorb(
     )
     return state, {
         "labels": data.added,
+        "ties": ((answers.weight > 0) & (answers.label == 0.5)).sum(),
+        "silences": (asked.asked & (answers.weight == 0)).sum(),
+        "predicted_return": predicted.mean() * env.horizon,
         "finite": _all_finite((agent.actor, agent.critic, ensemble.params, rewards)),
         **fit_metrics,
-        **reward_metrics,
         **ppo_metrics,
-    }
-
-
-def _relabel(
-    ensemble: RewardEnsemble, steps: Rollout, true_reward: normalisation.Moments, *, env: Environment, config: Config
-) -> tuple[jax.Array, Metrics]:
-    """Returns the `[T, N]` rewards to learn from, of unit scale, and how the learnt ones compare with the true ones."""
-    predicted = reward_ensemble.predict(ensemble, steps.observation, steps.action, env=env, config=config.reward)
-    return jnp.where(config.use_true_reward, steps.true_reward / true_reward.std, predicted), {
-        "predicted_return": predicted.mean() * env.horizon,
-        "correlation": diagnostics.correlation(predicted, steps.true_reward),
     }
 
 

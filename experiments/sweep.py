@@ -1,0 +1,56 @@
+"""Sweeps: every condition with several values of a setting. Those of numbers are lanes of one compiled program."""
+
+import itertools
+from collections.abc import Sequence
+
+from absl import flags
+
+from experiments import run_flags
+from experiments.run_flags import Conditions
+from rlhf_jax import settings
+
+SWEEP = flags.DEFINE_multi_string(
+    "sweep",
+    [],
+    "A setting and its values, such as ppo.learning_rate=1e-3,3e-3; may be repeated, for all combinations. Numbers "
+    "are lanes of one program; a setting that shapes the program compiles one for each value.",
+)
+
+_SHARED = ("env", "iterations", "num_envs", "rollout_length", "use_true_reward", "labels.budget", "labels.max_budget")
+# What has no say where the true reward is given.
+_LEARNING_THE_REWARD = ("queries.", "labels.", "teacher.", "reward.")
+
+
+def swept(conditions: Conditions) -> Conditions:
+    """Returns every condition with each combination of the swept values, named such as `labels_700/reward.l2=1e-3`.
+
+    Agents on the true reward are not repeated for settings that have no say there.
+
+    Raises:
+      ValueError: a sweep is not of the form path=value,value, or a setting is unknown, wrong, or decided elsewhere.
+    """
+    values = dict(_parse(text) for text in SWEEP.value)
+    if len(values) < len(SWEEP.value):
+        raise ValueError(f"--sweep names a setting twice: {', '.join(SWEEP.value)}")
+    out: Conditions = {}
+    for name, config in conditions.items():
+        paths = [p for p in values if not (config.use_true_reward and p.startswith(_LEARNING_THE_REWARD))]
+        for combination in itertools.product(*(values[path] for path in paths)):
+            assignments = [f"{path}={value}" for path, value in zip(paths, combination, strict=True)]
+            full_name = "/".join([name, ",".join(assignments)]) if paths else name
+            out[full_name] = settings.override(config, assignments)
+    return out
+
+
+def _parse(text: str) -> tuple[str, Sequence[str]]:
+    path, equals, listed = text.partition("=")
+    path, values = path.strip(), [value.strip() for value in listed.split(",")]
+    if not equals or not all(values):
+        raise ValueError(f"--sweep {text!r} is not of the form path=value,value, such as ppo.learning_rate=1e-3,3e-3")
+    if len(set(values)) < len(values):
+        raise ValueError(f"--sweep {text!r} names a value twice")
+    if path in _SHARED or path.endswith("hidden"):
+        raise ValueError(f"--sweep {path} is not possible: all conditions share it, or a flag of its own decides it")
+    if any(assignment.split("=")[0].strip() == path for assignment in run_flags.SET.value):
+        raise ValueError(f"{path} is named by both --set and --sweep; name it once")
+    return path, values
