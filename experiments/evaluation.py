@@ -1,6 +1,7 @@
 """How good an agent is: its policy from fixed starts, and its reward on three kinds of states."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +94,7 @@ def _judge(
     covered = reward_distances.coverage(steps, env=env, num_samples=_COVERED)
     learnt = reward_distances.learnt_reward(state.ensemble, env=env, config=config.reward)
     truth = reward_distances.true_reward(key_truth, env=env)
-    settings = {"env": env, "discount": config.ppo.discount, "num_means": _MEANS}
+    settings: dict[str, Any] = {"env": env, "discount": config.ppo.discount, "num_means": _MEANS}
     metrics["epic"] = reward_distances.epic_distance(key_epic, learnt, truth, *covered, **settings)
     metrics["dard"] = reward_distances.dard_distance(key_dard, learnt, truth, *covered, **settings)
     counts = jnp.stack([reliability.predicted, reliability.observed, reliability.count], -1)

@@ -71,8 +71,8 @@ def conditions(labels: Labels) -> run_flags.Conditions:
     Raises:
       ValueError: a setting is unknown or wrong.
     """
-    decided = "env queries.segment_length labels.budget labels.max_budget labels.capacity use_true_reward reward.frozen"
-    run_flags.refuse_settings(*decided.split())
+    decided = "env queries.segment_length labels.budget labels.max_budget labels.capacity use_true_reward"
+    run_flags.refuse_settings(*decided.split(), "reward.frozen", "reward.targets")
     config = settings.override(rlhf_jax.Config(env=labels.source.env), run_flags.SET.value)
     count = int((~np.isnan(labels.label)).sum())
     return {

@@ -50,11 +50,11 @@ def conditions() -> run_flags.Conditions:
     Raises:
       ValueError: a setting is unknown or wrong.
     """
-    decided = "env iterations use_true_reward labels.budget labels.max_budget labels.initial_fraction"
+    decided = "env iterations use_true_reward reward.targets labels.budget labels.max_budget labels.initial_fraction"
     run_flags.refuse_settings(*decided.split())
     config = settings.override(rlhf_jax.Config(env=_ENV.value), run_flags.SET.value)
-    count = {"budget": _LABELS.value, "max_budget": _LABELS.value}
-    labels = dataclasses.replace(config.labels, initial_fraction=1.0, **count)
+    count = _LABELS.value
+    labels = dataclasses.replace(config.labels, initial_fraction=1.0, budget=count, max_budget=count)
     config = dataclasses.replace(config, iterations=labels.warmup + 1, labels=labels)
     return {f"labels_{_LABELS.value}": config}
 

@@ -41,7 +41,7 @@ def conditions(stored: StoredReward | None, initial: int) -> run_flags.Condition
     Raises:
       ValueError: a setting is unknown or wrong, or conflicts with the reward.
     """
-    run_flags.refuse_settings("env", "labels.budget", "labels.max_budget", "use_true_reward")
+    run_flags.refuse_settings("env", "labels.budget", "labels.max_budget", "use_true_reward", "reward.targets")
     budget = initial + _LABELS.value
     if stored is None:
         config = settings.override(rlhf_jax.Config(env=_ENV.value or "Pendulum-v1"), run_flags.SET.value)

@@ -212,7 +212,8 @@ def _write_arrays(run: RunFolder, result: Result) -> None:
         np.save(folder / "env_steps.npy", result.env_steps)
         np.save(folder / "eval_returns.npy", found["return"])
         if not run.conditions[name].use_true_reward:
-            np.savez(folder / "judgement.npz", **_judged(found))
+            judged: dict[str, Any] = dict(_judged(found))
+            np.savez(folder / "judgement.npz", **judged)
             for key in ("reliability", "reward_map"):
                 if key in found:
                     np.save(folder / f"{key}.npy", found[key])

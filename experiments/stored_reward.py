@@ -19,7 +19,7 @@ CONDITION = flags.DEFINE_string("condition", None, "Condition of the run in --re
 REWARD_SEED = flags.DEFINE_integer("reward_seed", None, "Seed of the agent in that run; needed if it has several.")
 
 # The networks, and what they and the preferences are about.
-_SHARED = ("normalise_observations", "queries.segment_length", "reward.members", "reward.hidden")
+SHARED = ("normalise_observations", "queries.segment_length", "reward.members", "reward.hidden")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ class StoredReward:
         )
         config = settings.override(base, assignments)
         wanted, stored = settings.to_dict(config, flat=True), settings.to_dict(mine, flat=True)
-        for name in _SHARED:
+        for name in SHARED:
             if wanted[name] != stored[name]:
                 raise ValueError(f"--set {name}={wanted[name]} conflicts with {stored[name]} in --reward {self.path}")
         return config

@@ -28,7 +28,7 @@ def run_study(run: RunFolder, env: Environment, clock: session.Clock) -> results
 
     Raises:
       BadInput: the checkpoint is damaged or of another program; said before anything compiles.
-      Stopped: interrupted, or a loss or reward became NaN or infinite.
+      Stopped: interrupted, or a loss, reward or answer became NaN or infinite.
     """
     with contextlib.ExitStack() as stack:
         with command_line.refusing():
@@ -62,7 +62,7 @@ def _train(
     chunk = session.chunk(total)
     done, states, metrics = session.restore(run)
     session.append_metrics(run, metrics, 0)
-    if done == total:
+    if states is not None and done == total:
         return states, metrics
     keys = parallel.agent_keys(run.seeds * len(run.conditions))
     init = parallel.over_agents(lambda key, config: training.init(key, env=env, config=config), run.num_agents)
@@ -96,7 +96,7 @@ def _loop(
                 agent, iteration = bad[np.argmin(bad[:, 1])]
                 good = f"the last good checkpoint is iteration {done} in {run.checkpoints}"
                 raise Stopped(
-                    f"{run.agent_name(agent)}: a loss, reward or parameter became NaN or infinite in iteration "
+                    f"{run.agent_name(agent)}: a loss, reward, parameter or answer became NaN or infinite in iteration "
                     f"{done + iteration + 1}; {good if done else 'there is no checkpoint yet'}"
                 )
             metrics = {k: np.concatenate([metrics[k], v], 1) if metrics else v for k, v in chunk.items()}

@@ -21,15 +21,19 @@ _SHARED = ("env", "iterations", "num_envs", "rollout_length", "use_true_reward",
 _LEARNING_THE_REWARD = ("queries.", "labels.", "teacher.", "reward.")
 
 
-def swept(conditions: Conditions) -> Conditions:
+def swept(conditions: Conditions, *decided: str) -> Conditions:
     """Returns every condition with each combination of the swept values, named such as `labels_700/reward.l2=1e-3`.
 
     Agents on the true reward are not repeated for settings that have no say there.
 
+    Args:
+      conditions: settings by name.
+      decided: paths of settings that something else decides.
+
     Raises:
       ValueError: a sweep is not of the form path=value,value, or a setting is unknown, wrong, or decided elsewhere.
     """
-    values = dict(_parse(text) for text in SWEEP.value)
+    values = dict(_parse(text, (*_SHARED, *decided)) for text in SWEEP.value)
     if len(values) < len(SWEEP.value):
         raise ValueError(f"--sweep names a setting twice: {', '.join(SWEEP.value)}")
     out: Conditions = {}
@@ -42,14 +46,14 @@ def swept(conditions: Conditions) -> Conditions:
     return out
 
 
-def _parse(text: str) -> tuple[str, Sequence[str]]:
+def _parse(text: str, fixed: Sequence[str]) -> tuple[str, Sequence[str]]:
     path, equals, listed = text.partition("=")
     path, values = path.strip(), [value.strip() for value in listed.split(",")]
     if not equals or not all(values):
         raise ValueError(f"--sweep {text!r} is not of the form path=value,value, such as ppo.learning_rate=1e-3,3e-3")
     if len(set(values)) < len(values):
         raise ValueError(f"--sweep {text!r} names a value twice")
-    if path in _SHARED or path.endswith("hidden"):
+    if path in fixed or path.endswith("hidden"):
         raise ValueError(f"--sweep {path} is not possible: all conditions share it, or a flag of its own decides it")
     if any(assignment.split("=")[0].strip() == path for assignment in run_flags.SET.value):
         raise ValueError(f"{path} is named by both --set and --sweep; name it once")

@@ -18,12 +18,12 @@ from functools import partial  # noqa: E402
 from absl import flags  # noqa: E402
 
 import rlhf_jax  # noqa: E402
-from experiments import command_line, results, run_flags, session, stored_reward, study  # noqa: E402
+from experiments import command_line, results, run_flags, session, stored_reward, study, sweep  # noqa: E402
 from experiments.stored_reward import StoredReward  # noqa: E402
 from rlhf_jax import checkpoint, run_folder, settings, training  # noqa: E402
 from rlhf_jax.run_folder import RunFolder  # noqa: E402
 
-for module in (run_flags, stored_reward, command_line):
+for module in (run_flags, sweep, stored_reward, command_line):
     flags.adopt_module_key_flags(module)
 TRUE = "true"
 _ENV = flags.DEFINE_string(
@@ -34,7 +34,8 @@ _FROZEN = flags.DEFINE_boolean("frozen", True, "Keep a stored reward as it is, i
 _LABELS = flags.DEFINE_integer("labels", 0, "More labels by the synthetic teacher, with --nofrozen.", lower_bound=0)
 _SEEDS = flags.DEFINE_integer("seeds", 8, "Agents.", lower_bound=1)
 
-_DECIDED = ["env", "use_true_reward", "reward.frozen", "labels.budget", "labels.max_budget", "labels.capacity"]
+_DECIDED = ["env", "use_true_reward", "reward.frozen", "reward.targets"]
+_DECIDED += ["labels.budget", "labels.max_budget", "labels.capacity"]
 
 
 def true_reward() -> run_flags.Conditions:
@@ -48,7 +49,7 @@ def true_reward() -> run_flags.Conditions:
             raise ValueError(f"--{name.replace('frozen', '[no]frozen')} has no say with --reward {TRUE}")
     config = settings.override(rlhf_jax.Config(env=_ENV.value or "Pendulum-v1"), run_flags.SET.value)
     labels = dataclasses.replace(config.labels, budget=0, max_budget=1)
-    return {"true_reward": dataclasses.replace(config, use_true_reward=True, labels=labels)}
+    return sweep.swept({"true_reward": dataclasses.replace(config, use_true_reward=True, labels=labels)}, *_DECIDED)
 
 
 def learnt_reward(stored: StoredReward) -> run_flags.Conditions:
@@ -65,7 +66,8 @@ def learnt_reward(stored: StoredReward) -> run_flags.Conditions:
     count = stored.num_labels + _LABELS.value
     labels = dataclasses.replace(config.labels, budget=_LABELS.value, max_budget=max(_LABELS.value, 1), capacity=count)
     reward = dataclasses.replace(config.reward, frozen=_FROZEN.value)
-    return {f"labels_{count}": dataclasses.replace(config, labels=labels, reward=reward)}
+    lanes = {f"labels_{count}": dataclasses.replace(config, labels=labels, reward=reward)}
+    return sweep.swept(lanes, *_DECIDED, *stored_reward.SHARED)
 
 
 def check(lanes: run_flags.Conditions) -> None:
@@ -81,7 +83,7 @@ def open_run() -> RunFolder:
       BadInput: something that was asked for is wrong.
     """
     stored = None
-    settled = ("env", "reward", "frozen", "labels", "seeds", "condition", "reward_seed")
+    settled = ("env", "reward", "frozen", "labels", "seeds", "sweep", "condition", "reward_seed")
     with command_line.refusing():
         run_flags.refuse_settings(*_DECIDED)
         if _REWARD.value != TRUE and not run_flags.RESUME.value:
@@ -91,18 +93,24 @@ def open_run() -> RunFolder:
     if stored is not None:
         session.say(f"starting with the reward of {stored.path}, learnt from {stored.num_labels} labels")
         run_folder.start(run, partial(training.inherit, earlier=stored.state))
-    elif "true_reward" not in run.conditions and checkpoint.latest(run.checkpoints) is None:
+    elif not _started(run):
         raise command_line.BadInput(f"{run.path} was stopped before its start was saved; start again in another folder")
     return run
 
 
+def _started(run: RunFolder) -> bool:
+    """Returns whether all that the agents start with is there: for those on the true reward that is nothing."""
+    learning = [part for part in run.programs() if not next(iter(part.conditions.values())).use_true_reward]
+    return all(checkpoint.latest(part.checkpoints) is not None for part in learning)
+
+
 def title(run: RunFolder) -> str:
     """Returns what the run is about, in words."""
-    ((name, config),) = run.conditions.items()
+    name, config = next(iter(run.conditions.items()))
     if config.use_true_reward:
         return f"{config.env}, on the true reward"
     kind = "a frozen reward" if config.reward.frozen else "a reward that learns on"
-    return f"{config.env}, on {kind}: {name.removeprefix('labels_')} labels"
+    return f"{config.env}, on {kind}: {name.split('/')[0].removeprefix('labels_')} labels"
 
 
 def main() -> None:

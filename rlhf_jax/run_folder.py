@@ -267,11 +267,12 @@ def start(run: RunFolder, begin: Callable[[training.TrainState], training.TrainS
       begin: gives a new agent what it starts with, such as a reward that was learnt before.
     """
     env, _ = _environment(run)
-    lanes = parallel.lanes([config for config in run.conditions.values() for _ in run.seeds])
     one = lambda key, config: begin(training.init(key, env=env, config=config))  # noqa: E731
-    keys = parallel.agent_keys(run.seeds * len(run.conditions))
-    states = parallel.over_agents(one, run.num_agents)(keys, lanes)
-    checkpoint.save(run.checkpoints, 0, {"states": states, "metrics": {}})
+    for part in run.programs():
+        lanes = parallel.lanes([config for config in part.conditions.values() for _ in part.seeds])
+        keys = parallel.agent_keys(part.seeds * len(part.conditions))
+        states = parallel.over_agents(one, part.num_agents)(keys, lanes)
+        checkpoint.save(part.checkpoints, 0, {"states": states, "metrics": {}})
 
 
 def _environment(run: RunFolder) -> tuple[environments.Environment, Config]:

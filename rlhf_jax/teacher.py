@@ -124,16 +124,15 @@ def with_ties(opinion: Opinion, returns: jax.Array, band: jax.Array | float) -> 
 def with_silence(opinion: Opinion, returns: jax.Array, below: jax.Array | float) -> Opinion:
     """Returns the opinion of a teacher that says nothing where both of the `[..., 2]` returns are less than `below`."""
     poor = returns.max(-1) < below
-    return jax.tree.map(lambda says: jnp.where(poor, 0.0, says), opinion).replace(
-        silence=jnp.where(poor, 1.0, opinion.silence)
-    )
+    silenced = jax.tree.map(lambda says: jnp.where(poor, 0.0, says), opinion)
+    return dataclasses.replace(silenced, silence=jnp.where(poor, 1.0, opinion.silence))
 
 
 def with_mistakes(opinion: Opinion, rate: jax.Array | float) -> Opinion:
     """Returns the opinion of a teacher that mixes up the two slots at this rate, and never mistakes a tie."""
     first = (1.0 - rate) * opinion.first + rate * opinion.second
     second = (1.0 - rate) * opinion.second + rate * opinion.first
-    return opinion.replace(first=first, second=second)
+    return dataclasses.replace(opinion, first=first, second=second)
 
 
 def with_errors(opinion: Opinion, rate: jax.Array | float) -> Opinion:
@@ -215,12 +214,14 @@ def answer(key: jax.Array, opinion: Opinion, asked: jax.Array) -> Answers:
       asked: `[Q]` whether the query is asked.
 
     Returns:
-      Q answers, of weight 0 where nothing was asked or the teacher cannot tell.
+      Q answers, of weight 0 where nothing was asked or the teacher cannot tell. An opinion that is NaN becomes a label
+      that is NaN, so that the run stops instead of going on without answers.
     """
     draw = jax.random.uniform(key, asked.shape)
     second, tie, silence = jnp.cumsum(jnp.stack([opinion.first, opinion.second, opinion.tie]), 0)
     label = jnp.where(draw < second, 1.0, jnp.where(draw < tie, 0.0, 0.5))
-    return Answers(label=label, weight=(asked & (draw < silence)).astype(jnp.float32))
+    label = jnp.where(jnp.isnan(silence), jnp.nan, label)
+    return Answers(label=label, weight=(asked & ~(draw >= silence)).astype(jnp.float32))
 
 
 def ceiling(opinion: Opinion, asked: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -154,8 +154,8 @@ def absorb(
     Returns:
       The agent one iteration on, and metrics: `labels` so far; how many of the new answers are `ties`, and how many
       queries are `silences`, without an answer; `predicted_return`, what the learnt reward thinks of the rollout, per
-      episode; `finite`, false once a parameter or reward is not; those of `reward_ensemble.fit` and `ppo.update`, NaN
-      where these did not run.
+      episode; `finite`, false once a parameter, reward or answer is not; those of `reward_ensemble.fit` and
+      `ppo.update`, NaN where these did not run.
     """
     key_add, key_fit, key_ppo = jax.random.split(_stage_key(state, "absorb"), 3)
     observation = state.agent.observation
@@ -186,7 +186,7 @@ def absorb(
         "ties": ((answers.weight > 0) & (answers.label == 0.5)).sum(),
         "silences": (asked.asked & (answers.weight == 0)).sum(),
         "predicted_return": predicted.mean() * env.horizon,
-        "finite": _all_finite((agent.actor, agent.critic, ensemble.params, rewards)),
+        "finite": _all_finite((agent.actor, agent.critic, ensemble.params, rewards, answers.label)),
         **fit_metrics,
         **ppo_metrics,
     }
