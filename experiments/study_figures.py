@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -47,7 +48,7 @@ def intervals(
             better, low, up = seed_statistics.improvement(returns, values[baseline])
             words = f"{better:.2f} [{low:.2f}, {up:.2f}]"
             axes.text(1.02, row, words, transform=axes.get_yaxis_transform(), va="center", fontsize=8.5)
-    place = {"transform": axes.transAxes, "fontsize": 8.5, "color": figure_style.MUTED, "va": "bottom"}
+    place: dict[str, Any] = {"transform": axes.transAxes, "fontsize": 8.5, "color": figure_style.MUTED, "va": "bottom"}
     axes.text(1.02, 1.01, f"P(better than {baseline})", **place)
     figure_style.decorate(axes, title=title, xlabel=xlabel)
     axes.set_yticks(range(len(values)), list(values), color=figure_style.INK)

@@ -138,6 +138,9 @@ class RewardConfig:
     learning_rate: Adam's.
     bootstrap: fit each member to a sample of its own; without it there is no validation loss, and `l2` stays.
     normalise: give each member zero mean and unit standard deviation after each fit.
+    action_scale: factor on the actions that the networks are given beside observations of unit scale. A small one,
+      with `l2`, is the prior that the reward is about what is seen: a reward that wrongly depends on the action is
+      exploited at once, in any state.
     error_rate: share of answers that the model takes to be uniformly random.
     l2: coefficient of the squared weights, at the start.
     l2_adaptation: factor by which it moves when the ratio of validation to training loss leaves the band; 1 keeps it.
@@ -147,16 +150,17 @@ class RewardConfig:
     frozen: keep the reward as it is, such as one that was loaded; nothing is fitted.
     """
 
-    members: int = _static(3)
+    members: int = _static(5)
     hidden: tuple[int, ...] = _static((32, 32))
     fit_steps: int = _static(6)
-    batch_size: int = _static(16)
+    batch_size: int = _static(10)
     reference_size: int = _static(64)
     bootstrap: bool = _static(True)
     normalise: bool = _static(True)
     learning_rate: float = 4e-3
+    action_scale: float = 0.1
     error_rate: float = 0.1
-    l2: float = 1e-4
+    l2: float = 1e-2
     l2_adaptation: float = 1.1
     l2_low: float = 1.1
     l2_high: float = 1.5

@@ -137,71 +137,50 @@ def over_optimisation(proxy: jax.Array, truth: jax.Array, window: int) -> jax.Ar
     return was best. It gives the alarm if since then the true return has fallen and the proxy has risen, each by
 
     * more than a tenth of the range that its smoothed curve has had so far, and
-    * more than four standard errors of the difference of two windows, with the noise taken from what is left within the
-      windows so far after a line was fitted to each. Four, since the best of many noisy windows lies above their mean.
+    * more than 3.5 standard errors of the difference of two windows. That is much, since the best of many noisy windows
+      lies above their mean.
 
-    So it does not depend on the scales of the curves, nor on anything after the point.
+    So it does not depend on the scales of the curves, nor on anything after the point. It needs four windows to start.
 
     Args:
       proxy: `[P]` predicted return of the policy after each iteration; all by one reward, or each normalised alike.
       truth: `[P]` its true return; like the proxy, NaN where it is not known, such as where no episode ended.
-      window: points of a window, 4 or more; it is used if at least half of its points are known.
+      window: points of a window, such as 5; it is used if half of its points, rounded down, are known.
 
     Returns:
       `[P]` the alarm.
 
     Reference: Gao et al. 2023, "Scaling laws for reward model overoptimization", for the phenomenon.
     """
-    smooth_truth, smooth_proxy = _smoothed(truth, window), _smoothed(proxy, window)
-    known = jnp.isfinite(smooth_truth.mean + smooth_proxy.mean)
-    best = _best_so_far(jnp.where(known, smooth_truth.mean, -jnp.inf))
+    smooth_proxy, smooth_truth = _windowed_mean(proxy, window), _windowed_mean(truth, window)
+    known = jnp.isfinite(smooth_proxy + smooth_truth)
+    best = _best_so_far(jnp.where(known, smooth_truth, -jnp.inf))
     since = jnp.concatenate([jnp.zeros(window, jnp.int32), best])[: truth.size]
-    changed = _falls_clearly(smooth_truth, since, 1.0) & _falls_clearly(smooth_proxy, since, -1.0)
-    return changed & (jnp.arange(truth.size) >= window)
+    return _has_risen(smooth_proxy, since, window) & _has_risen(-smooth_truth, since, window)
 
 
-@flax.struct.dataclass
-class _Smoothed:
-    """A curve by windows, each of which ends with its point.
-
-    mean: [P] mean of what is known; NaN where that is too little.
-    count: [P] how many points are.
-    variance: [P] of the noise, from the windows so far.
-    extent: [P] range of the means so far.
-    """
-
-    mean: jax.Array
-    count: jax.Array
-    variance: jax.Array
-    extent: jax.Array
-
-
-def _falls_clearly(curve: _Smoothed, since: jax.Array, sign: float) -> jax.Array:
-    """Returns `[P]` whether the curve, times a sign, has fallen since that point; false where it is not known."""
-    error = jnp.sqrt(curve.variance * (1.0 / curve.count + 1.0 / curve.count[since]))
-    return sign * (curve.mean[since] - curve.mean) > jnp.maximum(4.0 * error, 0.1 * curve.extent)
-
-
-def _smoothed(curve: jax.Array, window: int) -> _Smoothed:
-    offset = jnp.arange(window) - (window - 1)
-    index = jnp.arange(curve.size)[:, None] + offset[None]
+def _windowed_mean(curve: jax.Array, window: int) -> jax.Array:
+    """Returns the `[P]` mean of the window that ends with each point; NaN where too little of it is known."""
+    index = jnp.arange(curve.size)[:, None] - jnp.arange(window)[None]
     values = curve[jnp.maximum(index, 0)]
-    known = (index >= 0) & jnp.isfinite(values)
-    count = known.sum(1)
-    used = (2 * count >= window) & (index[:, 0] >= 0)
-    level, time = _centred(values, known), _centred(jnp.broadcast_to(offset, index.shape), known)
-    slope = (time * level).sum(1) / jnp.maximum(jnp.square(time).sum(1), 1e-9)
-    residual = jnp.where(used, jnp.square(level - slope[:, None] * time).sum(1), 0.0)
-    freedom = jnp.where(used, jnp.maximum(count - 2, 0), 0)
-    mean = jnp.where(used, jnp.where(known, values, 0.0).sum(1) / count, jnp.nan)
-    highest = jax.lax.cummax(jnp.where(used, mean, -jnp.inf))
-    lowest = jax.lax.cummin(jnp.where(used, mean, jnp.inf))
-    return _Smoothed(mean, count, jnp.cumsum(residual) / jnp.cumsum(freedom), highest - lowest)
+    known = jnp.isfinite(values)
+    mean = jnp.where(known, values, 0.0).sum(1) / known.sum(1)
+    return jnp.where((known.sum(1) >= window // 2) & (index[:, -1] >= 0), mean, jnp.nan)
 
 
-def _centred(values: jax.Array, known: jax.Array) -> jax.Array:
-    mean = jnp.where(known, values, 0.0).sum(1, keepdims=True) / jnp.maximum(known.sum(1, keepdims=True), 1)
-    return jnp.where(known, values - mean, 0.0)
+def _has_risen(smooth: jax.Array, since: jax.Array, window: int) -> jax.Array:
+    """Returns `[P]` whether the smoothed curve has clearly risen since those points; false where it is not known."""
+    # Noise by the second difference of windows side by side: a trend leaves it alone, and noise that lasts does not.
+    earlier, before = (jnp.concatenate([jnp.full(lag, jnp.nan), smooth])[: smooth.size] for lag in (window, 2 * window))
+    bend = jnp.square(smooth - 2.0 * earlier + before)
+    count = jnp.cumsum(jnp.isfinite(bend))
+    # Six variances of a mean are in a second difference, and two in a difference.
+    error = jnp.sqrt(jnp.cumsum(jnp.where(jnp.isfinite(bend), bend, 0.0)) / (3 * count))
+    known = jnp.isfinite(smooth)
+    highest = jax.lax.cummax(jnp.where(known, smooth, -jnp.inf))
+    lowest = jax.lax.cummin(jnp.where(known, smooth, jnp.inf))
+    clearly = jnp.maximum(3.5 * error, 0.1 * (highest - lowest))
+    return (smooth - smooth[since] > clearly) & (count >= window)
 
 
 def _best_so_far(values: jax.Array) -> jax.Array:

@@ -15,8 +15,8 @@ the price of steps S′ → S″ that may be impossible, though they are not far
 
 Steps that end an episode are left out, be it by the time limit or not: what comes after them cannot be simulated.
 
-Reference: Gleave et al. 2020, "Quantifying differences in reward functions" (arXiv 2006.13900), definitions 4.1 and 4.7;
-Wulfe et al. 2022, "Dynamics-aware comparison of learned reward functions" (arXiv 2201.10081), eq. 3.
+Reference: Gleave et al. 2020, "Quantifying differences in reward functions" (arXiv 2006.13900); Wulfe et al. 2022,
+"Dynamics-aware comparison of learned reward functions" (arXiv 2201.10081).
 """
 
 from collections.abc import Callable
@@ -32,12 +32,10 @@ from rlhf_jax.environments import Environment
 from rlhf_jax.reward_ensemble import RewardEnsemble
 from rlhf_jax.rollout import Rollout
 
-_GOLDEN_RATIO = 0.6180339887
-
 
 @flax.struct.dataclass
 class Situation:
-    """Where environments stand, for any batch of them.
+    """Where B environments stand.
 
     state: [B, ...] their own states, as `Environment.step` takes them.
     observation: [B, ...] what the agent sees there.
@@ -72,19 +70,18 @@ RewardFunction = Callable[[Transition], jax.Array]
 
 def learnt_reward(ensemble: RewardEnsemble, *, env: Environment, config: RewardConfig) -> RewardFunction:
     """Returns what the ensemble has learnt as a reward of transitions: it sees observation and action."""
-    return lambda steps: reward_ensemble.predict(
-        ensemble, steps.start.observation, steps.action, env=env, config=config
-    )
+
+    def reward(steps: Transition) -> jax.Array:
+        return reward_ensemble.predict(ensemble, steps.start.observation, steps.action, env=env, config=config)
+
+    return reward
 
 
 def true_reward(key: jax.Array, *, env: Environment) -> RewardFunction:
     """Returns what the simulator pays as a reward of transitions: that for the action in the state.
 
-    Where it would pay by where the step leads, it does so by its own successor, not by the end of the transition.
-
-    Args:
-      key: consumed; it decides what a random reward is, the same at each call.
-      env: the environment.
+    Where it would pay by where the step leads, it does so by its own successor, not by the end of the transition. The
+    key is consumed; it decides what a random reward is, the same at each call.
     """
 
     def reward(steps: Transition) -> jax.Array:
@@ -108,7 +105,7 @@ def coverage(steps: Rollout, *, env: Environment, num_samples: int) -> tuple[Tra
     num_steps, num_envs = steps.done.shape
     # Multiples of the golden ratio, modulo 1, fill the unit interval evenly however many there are. The last step is
     # left out: where it led is known as an observation, not as a state.
-    row = (jnp.arange(num_samples) * _GOLDEN_RATIO % 1.0 * (num_steps - 1) * num_envs).astype(jnp.int32)
+    row = (jnp.arange(num_samples) * 0.6180339887 % 1.0 * (num_steps - 1) * num_envs).astype(jnp.int32)
     time, lane = row // num_envs, row % num_envs
     start, end = ({name: x[t, lane] for name, x in steps.state.items()} for t in (time, time + 1))
     return Transition(
@@ -120,26 +117,17 @@ def coverage(steps: Rollout, *, env: Environment, num_samples: int) -> tuple[Tra
 
 def uniform_actions(key: jax.Array, num_actions: int, *, env: Environment) -> jax.Array:
     """Returns `[num_actions, *action]` actions, uniform over all there are; the key is consumed."""
-    shape = (num_actions, *env.action_shape)
     if env.continuous:
-        return jax.random.uniform(key, shape, minval=-1.0)
-    return jax.random.randint(key, shape, 0, env.action_size)
+        return jax.random.uniform(key, (num_actions, env.action_size), minval=-1.0)
+    return jax.random.randint(key, (num_actions,), 0, env.action_size)
 
 
 def independent_steps(key: jax.Array, steps: Transition, *, env: Environment, num_means: int) -> Transition:
-    """Draws what EPIC's expectation is over: states S and S′ of the coverage, and uniform actions A.
+    """Returns `[num_means]` steps S, A, S′, which EPIC's expectation is over; the key is consumed.
 
-    The first states of a `coverage` are spread as evenly as all of them. S′ are the same ones as S, one place on: the
-    mean of a potential is the same over both, and cancels whole.
-
-    Args:
-      key: consumed.
-      steps: `[B]` the coverage.
-      env: the environment.
-      num_means: K, from 2 to B.
-
-    Returns:
-      `[K]` transitions S, A, S′, hardly any of them possible.
+    S and S′ are states of the coverage, of which there are at least as many; its first ones are spread as evenly as
+    all. S′ are the same as S, one place on, so that the mean of a potential is the same over both, and cancels whole.
+    The actions are uniform.
     """
     start = jax.tree.map(lambda x: x[:num_means], steps.start)
     end = jax.tree.map(lambda x: jnp.roll(x, 1, 0), start)
@@ -149,7 +137,7 @@ def independent_steps(key: jax.Array, steps: Transition, *, env: Environment, nu
 def canonicalised_epic(
     reward: RewardFunction, steps: Transition, means: Transition, discount: jax.Array | float
 ) -> jax.Array:
-    """Returns the canonical form of a reward by EPIC, with the expectation taken over given draws.
+    """Returns a reward in the canonical form of EPIC, with the expectation taken over given draws.
 
     Args:
       reward: gives `[..., B]`.
@@ -159,8 +147,6 @@ def canonicalised_epic(
 
     Returns:
       `[..., B]` canonicalised rewards.
-
-    Reference: Gleave et al. 2020, definition 4.1.
     """
 
     def add(total: jax.Array, mean: Transition) -> tuple[jax.Array, None]:
@@ -182,7 +168,7 @@ def canonicalised_dard(
     *,
     env: Environment,
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the canonical form of a reward by DARD, with the expectation taken over given actions.
+    """Returns a reward in the canonical form of DARD, with the expectation taken over given actions.
 
     Args:
       key: consumed, by the simulator.
@@ -195,8 +181,6 @@ def canonicalised_dard(
     Returns:
       `[..., B]` canonicalised rewards, by the mean over the actions that do not end the episode in s, and `[B]` whether
       there are any such.
-
-    Reference: Wulfe et al. 2022, eq. 3.
     """
 
     def add(carry: tuple[jax.Array, jax.Array], draw: tuple[jax.Array, jax.Array]):
@@ -227,14 +211,11 @@ def pearson_distance(a: jax.Array, b: jax.Array, counted: jax.Array) -> jax.Arra
     This form keeps its digits near 0, where 1 − ρ in float32 has none left below D = 2e-4.
 
     Args:
-      a: `[B]`.
-      b: `[B]`.
+      a, b: `[B]` the samples.
       counted: `[B]` which entries to use.
 
     Returns:
-      `[]` distance in [0, 1]; NaN if one of the samples is constant, as a reward is that ranks no policies.
-
-    Reference: Gleave et al. 2020, definition 4.7.
+      `[]` distance in [0, 1]; NaN if one of the samples is constant.
     """
     x, y = _standardised(a, counted), _standardised(b, counted)
     return 0.5 * jnp.sqrt(jnp.where(counted, jnp.square(x - y), 0.0).sum() / counted.sum())
@@ -255,8 +236,7 @@ def epic_distance(
 
     Args:
       key: consumed.
-      first: a reward.
-      second: another.
+      first, second: the rewards.
       steps: `[B]` transitions of the coverage distribution; see `coverage`.
       counted: `[B]` which of them to use.
       env: the environment.
@@ -264,20 +244,18 @@ def epic_distance(
       num_means: draws for the expectation, K.
 
     Returns:
-      `[]` distance in [0, 1], 0 for equivalent rewards; NaN if one of them is trivial, such as a constant.
+      `[]` distance in [0, 1], 0 for equivalent rewards; NaN if one of them is constant.
 
     Example:
-      >>> state, steps, _, _ = training.propose(agent, env=env, config=config)
+      >>> _, steps, *_ = training.propose(agent, env=env, config=config)
       >>> covered = reward_distances.coverage(steps, env=env, num_samples=512)
       >>> learnt = reward_distances.learnt_reward(agent.ensemble, env=env, config=config.reward)
       >>> truth = reward_distances.true_reward(key_truth, env=env)
       >>> reward_distances.epic_distance(key, learnt, truth, *covered, env=env, discount=0.98, num_means=32)
-
-    Reference: Gleave et al. 2020, definition 4.7.
     """
     means = independent_steps(key, steps, env=env, num_means=num_means)
-    canonical = canonicalised_epic(_both(first, second), steps, means, discount)
-    return pearson_distance(canonical[0], canonical[1], counted)
+    a, b = canonicalised_epic(lambda x: jnp.stack([first(x), second(x)]), steps, means, discount)
+    return pearson_distance(a, b, counted)
 
 
 def dard_distance(
@@ -291,19 +269,12 @@ def dard_distance(
     discount: jax.Array | float,
     num_means: int,
 ) -> jax.Array:
-    """Returns DARD's distance of two rewards; arguments and result are those of `epic_distance`.
-
-    Reference: Wulfe et al. 2022, definition 5.
-    """
+    """Returns DARD's distance of two rewards; arguments and result are those of `epic_distance`."""
     key_actions, key_dynamics = jax.random.split(key)
     actions = uniform_actions(key_actions, num_means, env=env)
-    canonical, any_left = canonicalised_dard(key_dynamics, _both(first, second), steps, actions, discount, env=env)
-    return pearson_distance(canonical[0], canonical[1], counted & any_left)
-
-
-def _both(first: RewardFunction, second: RewardFunction) -> RewardFunction:
-    # Two rewards as one that gives [2, B], so that both see the same draws and the simulator runs once.
-    return lambda steps: jnp.stack([first(steps), second(steps)])
+    both = lambda x: jnp.stack([first(x), second(x)])  # noqa: E731
+    (a, b), any_left = canonicalised_dard(key_dynamics, both, steps, actions, discount, env=env)
+    return pearson_distance(a, b, counted & any_left)
 
 
 def _simulate(key: jax.Array, start: Situation, action: jax.Array, env: Environment) -> tuple[Situation, jax.Array]:

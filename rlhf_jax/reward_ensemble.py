@@ -53,10 +53,12 @@ def init(key: jax.Array, *, env: Environment, config: RewardConfig) -> RewardEns
     )
 
 
-def features(ensemble: RewardEnsemble, observation: jax.Array, action: jax.Array, *, env: Environment) -> jax.Array:
-    """Returns what the reward networks see: `[..., F]` normalised observations with the features of the actions."""
+def features(
+    ensemble: RewardEnsemble, observation: jax.Array, action: jax.Array, *, env: Environment, config: RewardConfig
+) -> jax.Array:
+    """Returns what the reward networks see: `[..., F]` normalised observations with the scaled features of actions."""
     observation = normalisation.normalise(ensemble.observation, observation)
-    return jnp.concatenate([observation, env.action_features(action)], -1)
+    return jnp.concatenate([observation, config.action_scale * env.action_features(action)], -1)
 
 
 def member_rewards(
@@ -74,7 +76,7 @@ def member_rewards(
     Returns:
       `[M, ...]` rewards.
     """
-    inputs = features(ensemble, observation, action, env=env)
+    inputs = features(ensemble, observation, action, env=env, config=config)
     network = RewardNetwork(config.hidden)
     return jax.vmap(lambda params: networks.apply(network, params, inputs))(ensemble.params)
 
@@ -149,7 +151,7 @@ def _gradient_steps(
 
     def step(carry: tuple[Any, optax.OptState], rows: jax.Array):
         def member(params: Any, opt_state: optax.OptState, rows: jax.Array, any_data: jax.Array):
-            inputs = features(ensemble, data.observation[rows], data.action[rows], env=env)
+            inputs = features(ensemble, data.observation[rows], data.action[rows], env=env, config=config)
             grads = jax.grad(_objective)(params, inputs, data.label[rows], ensemble.l2, config)
             updates, opt_state = optimiser.update(grads, opt_state)
             rate = jnp.where(any_data, config.learning_rate, 0.0)

@@ -5,7 +5,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from rlhf_jax import queries, query_rules, teacher
@@ -128,7 +128,10 @@ def _problems(config: Config, env: Environment) -> Iterator[str]:
             yield f"{path} = {flat[path]}; it must be between 0 and 1"
     if flat["ppo.discount"] == 1:
         yield "ppo.discount = 1; it must be below 1, because rewards are scaled by 1 − discount"
-    not_negative = "ppo.value_coefficient ppo.entropy_coefficient teacher.temperature teacher.tie_band reward.l2"
+    not_negative = (
+        "ppo.value_coefficient ppo.entropy_coefficient teacher.temperature teacher.tie_band reward.l2 "
+        "reward.action_scale"
+    )
     for path in not_negative.split():
         if not flat[path] >= 0:
             yield f"{path} = {flat[path]}; it must not be negative"
@@ -150,7 +153,7 @@ def _contradictions(config: Config, env: Environment) -> Iterator[str]:
             f"queries.segment_length = {length} is longer than the episode of {env.horizon} steps or "
             f"rollout_length = {config.rollout_length}"
         )
-    names = {"queries.selection": query_rules.RULES, "labels.schedule": queries.SCHEDULES}
+    names: dict[str, Iterable[str]] = {"queries.selection": query_rules.RULES, "labels.schedule": queries.SCHEDULES}
     for path, known in names.items():
         if (name := to_dict(config, flat=True)[path]) not in known:
             yield f"{path} = {name!r}; it must be one of {', '.join(known)}"

@@ -221,7 +221,7 @@ def answer(key: jax.Array, opinion: Opinion, asked: jax.Array) -> Answers:
     second, tie, silence = jnp.cumsum(jnp.stack([opinion.first, opinion.second, opinion.tie]), 0)
     label = jnp.where(draw < second, 1.0, jnp.where(draw < tie, 0.0, 0.5))
     label = jnp.where(jnp.isnan(silence), jnp.nan, label)
-    return Answers(label=label, weight=(asked & ~(draw >= silence)).astype(jnp.float32))
+    return Answers(label=label.astype(jnp.float32), weight=(asked & ~(draw >= silence)).astype(jnp.float32))
 
 
 def ceiling(opinion: Opinion, asked: jax.Array) -> tuple[jax.Array, jax.Array]:

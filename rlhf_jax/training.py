@@ -106,8 +106,8 @@ def propose(state: TrainState, *, env: Environment, config: Config) -> tuple[Tra
         key_queries,
         steps,
         rewards,
-        reward_ensemble.features(state.ensemble, steps.observation, steps.action, env=env),
-        _answered(state, env=env),
+        reward_ensemble.features(state.ensemble, steps.observation, steps.action, env=env, config=config.reward),
+        _answered(state, env=env, config=config),
         due,
         num_slots=queries.slots(config),
         config=config.queries,
@@ -123,10 +123,11 @@ def _measure(state: TrainState, steps: Rollout, *, config: Config) -> normalisat
     return _choose(state.iteration < config.labels.warmup, more, state.segment_return)
 
 
-def _answered(state: TrainState, *, env: Environment) -> tuple[jax.Array, jax.Array]:
+def _answered(state: TrainState, *, env: Environment, config: Config) -> tuple[jax.Array, jax.Array]:
     """Returns `[C, 2, F]` means over the segments of the buffer of what reward networks see, and which there are."""
     data = state.preferences
-    return reward_ensemble.features(state.ensemble, data.observation, data.action, env=env).mean(2), data.filled
+    seen = reward_ensemble.features(state.ensemble, data.observation, data.action, env=env, config=config.reward)
+    return seen.mean(2), data.filled
 
 
 def label(state: TrainState, asked: Queries, *, config: Config) -> Answers:
