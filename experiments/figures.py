@@ -15,12 +15,11 @@ from PIL import Image
 from experiments import figure_style
 from experiments.seed_statistics import bootstrap_interval, interquartile_mean
 
-_INK, _MUTED, _COLOURS, _STYLES = figure_style.INK, figure_style.MUTED, figure_style.COLOURS, figure_style.STYLES
 _GIF_COLOURS = 128
 _GAP = 4  # pixels
 
 
-class _Curve(NamedTuple):
+class Curve(NamedTuple):
     """One condition at the points where no seed is NaN, and the keywords that draw its line."""
 
     name: str
@@ -62,14 +61,15 @@ def learning_curves(
             raise ValueError(f"curve {name!r} has shape {np.shape(values)}, not (seeds, {len(env_steps)})")
     figure = Figure(figsize=(6, 4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    drawn = _draw_curves(axes, env_steps, curves)
-    _set_limits(axes, env_steps, drawn, optimum)
+    drawn = draw_curves(axes, env_steps, curves)
+    set_limits(axes, env_steps, drawn, optimum)
     _decorate(axes, title, xlabel, ylabel, optimum)
-    _label_ends(axes, drawn)
+    label_ends(axes, drawn)
     figure_style.save(figure, path)
 
 
-def _draw_curves(axes: Axes, env_steps: np.ndarray, curves: Mapping[str, np.ndarray]) -> list[_Curve]:
+def draw_curves(axes: Axes, env_steps: np.ndarray, curves: Mapping[str, np.ndarray]) -> list[Curve]:
+    """Draws the interquartile mean of each `[S, P]` curve with its 95 % bootstrap band."""
     drawn = []
     looks = zip(itertools.cycle(figure_style.COLOURS), itertools.cycle(figure_style.STYLES), strict=False)
     for (name, values), (colour, dashes) in zip(curves.items(), looks, strict=False):
@@ -79,11 +79,11 @@ def _draw_curves(axes: Axes, env_steps: np.ndarray, curves: Mapping[str, np.ndar
         style: dict[str, Any] = {"color": colour, "linestyle": dashes, "linewidth": 1.7, "marker": marker}
         axes.fill_between(env_steps, low, high, color=colour, alpha=0.16, linewidth=0)
         axes.plot(env_steps, mean, **style)
-        drawn.append(_Curve(name, mean[known], low[known], high[known], style))
+        drawn.append(Curve(name, mean[known], low[known], high[known], style))
     return drawn
 
 
-def _set_limits(axes: Axes, env_steps: np.ndarray, curves: list[_Curve], optimum: float | None) -> None:
+def set_limits(axes: Axes, env_steps: np.ndarray, curves: list[Curve], optimum: float | None) -> None:
     """Frames everything, but for what lies far under both the 5th percentile and the end of the lowest curve."""
     curves, marks = [curve for curve in curves if curve.mean.size], [] if optimum is None else [optimum]
     ceiling = max([curve.high.max() for curve in curves] + marks, default=1.0)
@@ -107,7 +107,7 @@ def _decorate(axes: Axes, title: str, xlabel: str, ylabel: str, optimum: float |
         axes.annotate(label, xycoords=axes.get_yaxis_transform(), fontsize=8, color=figure_style.MUTED, **place)
 
 
-def _label_ends(axes: Axes, curves: list[_Curve]) -> None:
+def label_ends(axes: Axes, curves: list[Curve]) -> None:
     """Writes each name beside the end of its curve with a sample of the line, moved apart where they would overlap."""
     low, high = axes.get_ylim()
     ends = [(curve.mean[-1] - low) / (high - low) if curve.mean.size else 0.0 for curve in curves]

@@ -1,0 +1,1 @@
+"""What a run folder holds, as figures and words on one page."""

@@ -1,0 +1,188 @@
+"""Runs of several programs by their command lines: ablations, label efficiency, sweeps; and what they refuse."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from experiments import ablations, seed_statistics
+from rlhf_jax import checkpoint, run_folder
+
+ITERATIONS = 12
+SETTINGS = {
+    "iterations": ITERATIONS,
+    "num_envs": 2,
+    "rollout_length": 40,
+    "labels.warmup": 2,
+    "queries.candidates": 2,
+    "ppo.hidden": 4,
+    "ppo.minibatches": 2,
+    "reward.hidden": 4,
+    "reward.fit_steps": 2,
+    "reward.batch_size": 4,
+    "reward.reference_size": 8,
+}
+TINY = [word for path, value in SETTINGS.items() for word in ("--set", f"{path}={value}")]
+SHORT = ["--set", "queries.segment_length=10"]
+CONDITIONS = {
+    "ablations": [*ablations.CHANGES],
+    "label_efficiency": [
+        *(f"labels_{n}" for n in (6, 12)),
+        *(f"disagreement/person_90/labels_{n}" for n in (6, 12)),
+        *(f"uniform/{teacher}/labels_{n}" for teacher in ("oracle", "person_90") for n in (6, 12)),
+    ],
+    "pendulum": [
+        *(f"true_reward/ppo.learning_rate={rate}" for rate in ("1e-3", "3e-3")),
+        *(f"labels_6/ppo.learning_rate={r},reward.l2={l2}" for r in ("1e-3", "3e-3") for l2 in ("0.1", "0.2")),
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def studies(command_lines, tmp_path_factory):
+    """One small run of each study, the ablations interrupted in their second program and gone on with."""
+    folder = tmp_path_factory.mktemp("studies")
+    sweeps = ["--sweep", "ppo.learning_rate=1e-3,3e-3", "--sweep", "reward.l2=0.1,0.2"]
+    arguments = {
+        "ablations": ["--labels", "12", "--seeds", "2", *TINY, "--set", "rollout_length=60"],
+        "label_efficiency": ["--labels", "12,6", "--seeds", "2", *TINY, *SHORT],
+        "pendulum": ["--labels", "6", "--seeds", "1", *sweeps, *TINY, *SHORT],
+    }
+    jobs = [
+        {"module": name, "arguments": [*words, "--out", name], "folder": str(folder)}
+        for name, words in arguments.items()
+    ]
+    jobs[0]["interrupt"] = "program 2 of 4"
+    resume = {"module": "ablations", "arguments": ["--out", "ablations", "--resume"], "folder": str(folder)}
+    stopped, *others = command_lines(jobs)
+    programs = {path.name: checkpoint.latest(path) for path in (folder / "ablations" / "checkpoints").iterdir()}
+    [resumed] = command_lines([resume])
+    return folder, dict(zip(arguments, [resumed, *others], strict=True)), (stopped, programs)
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_summary_and_arrays_are_there_for_every_condition(studies, name):
+    folder, results, _ = studies
+    assert results[name][0] == 0, results[name][2]
+    summary = json.loads((folder / name / "summary.json").read_text())
+    assert list(summary["conditions"]) == CONDITIONS[name]
+    for condition, row in summary["conditions"].items():
+        arrays = folder / name / condition
+        np.testing.assert_allclose(np.load(arrays / "eval_returns.npy"), row["eval_return"], rtol=1e-6)
+        assert np.load(arrays / "labels.npy").shape == (len(row["eval_return"]), ITERATIONS)
+        assert (arrays / "judgement.npz").exists() != condition.startswith("true_reward")
+        if not condition.startswith("true_reward"):
+            assert row["reward"].keys() == dict(np.load(arrays / "judgement.npz")).keys()
+
+
+def test_an_interrupted_run_goes_on_with_the_program_that_it_was_in(studies):
+    _, results, (stopped, programs) = studies
+    assert stopped[0] == 1 and "--resume" in stopped[2]
+    assert programs["program_0"] == ITERATIONS
+    assert programs.get("program_1", 0) in (0, None) or programs["program_1"] < ITERATIONS
+    assert "going on from iteration 12 of 12" in results["ablations"][2]
+    assert results["ablations"][2].count("compiling") == 3
+
+
+def test_metrics_have_every_iteration_of_every_condition_once(studies):
+    folder, *_ = studies
+    rows = [json.loads(line) for line in (folder / "ablations" / "metrics.jsonl").read_text().splitlines()]
+    seen = [(row["condition"], row["iteration"]) for row in rows]
+    assert sorted(seen) == sorted((name, i) for name in ablations.CHANGES for i in range(1, ITERATIONS + 1))
+
+
+def test_ablations_are_what_they_are_called():
+    flat = {name: dict(text.split("=") for text in changes) for name, changes in ablations.CHANGES.items()}
+    assert flat["full"] == {}
+    assert flat["no_segments"] == {"queries.segment_length": "1"}
+    assert flat["no_online_queries"] == {"labels.initial_fraction": "1"}
+    assert flat["no_ensemble"]["reward.members"] == "1"
+    assert flat["target"] == {"reward.targets": "true"}
+
+
+def test_no_online_queries_asks_everything_before_training(studies):
+    labels = {name: np.load(studies[0] / "ablations" / name / "labels.npy") for name in ("full", "no_online_queries")}
+    assert (labels["no_online_queries"][:, 1] == 12).all()
+    assert (labels["full"][:, 1] == 3).all() and (labels["full"][:, -1] == 12).all()
+
+
+def test_ablations_say_how_often_each_is_better(studies):
+    folder, results, _ = studies
+    summary = json.loads((folder / "ablations" / "summary.json").read_text())["conditions"]
+    assert summary["full"]["improvement"] is None
+    for name, row in summary.items():
+        if name != "full":
+            better, *interval = seed_statistics.improvement(row["eval_return"], summary["full"]["eval_return"])
+            assert row["improvement"] == pytest.approx(better)
+            assert row["improvement_ci95"] == pytest.approx(interval)
+            assert f"{better:.2f} [" in results["ablations"][1]
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_table_has_a_line_for_every_agent(studies, name):
+    folder = studies[0] / name
+    run = run_folder.load(folder)
+    with (folder / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["condition"], int(row["seed"])) for row in rows] == [(c, s) for c in run.conditions for s in run.seeds]
+    for row in rows:
+        returns = np.load(folder / row["condition"] / "eval_returns.npy")
+        assert float(row["eval_return"]) == pytest.approx(returns[run.seeds.index(int(row["seed"]))], rel=1e-6)
+
+
+def test_swept_values_reach_their_agents(studies):
+    with (studies[0] / "pendulum" / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    learning = [(float(row["ppo.learning_rate"]), float(row["reward.l2"])) for row in rows if row["labels"] == "6"]
+    assert learning == [(0.001, 0.1), (0.001, 0.2), (0.003, 0.1), (0.003, 0.2)]
+    assert len({row["eval_return"] for row in rows}) == len(rows)
+
+
+def test_agents_of_any_program_can_be_loaded(studies):
+    for condition in ("random_queries", "no_segments"):
+        config, state = run_folder.load_state(studies[0] / "ablations", condition, 1)
+        assert state.preferences.observation.shape[2] == config.queries.segment_length
+
+
+@pytest.mark.parametrize("name, pictures", [("ablations", 2), ("label_efficiency", 1), ("pendulum", 1)])
+def test_figures_are_drawn(studies, name, pictures):
+    assert len(list((studies[0] / name).glob("*.png"))) == pictures
+
+
+REFUSED = {
+    "a setting that an ablation is about": ("ablations", ["--set", "reward.l2=0"], "reward.l2"),
+    "no labels": ("ablations", ["--labels", "0"], "--labels"),
+    "an unknown rule": ("label_efficiency", ["--rules", "guess"], "k_centre"),
+    "an unknown teacher": ("label_efficiency", ["--teachers", "cat"], "person_90"),
+    "a budget that is no number": ("label_efficiency", ["--labels", "many"], "many"),
+    "a teacher by --set": ("label_efficiency", ["--set", "teacher.tie_band=1"], "--teachers"),
+    "a sweep without values": ("pendulum", ["--sweep", "reward.l2"], "path=value,value"),
+    "a sweep with a value twice": ("pendulum", ["--sweep", "reward.l2=1,1"], "twice"),
+    "a sweep of an unknown setting": ("pendulum", ["--sweep", "reward.l3=1,2"], "reward.l2"),
+    "a sweep of a wrong value": ("pendulum", ["--sweep", "reward.l2=1,-2"], "reward.l2 = -2"),
+    "a sweep of what all share": ("pendulum", ["--sweep", "iterations=30,60"], "iterations"),
+    "a setting swept and set": ("pendulum", ["--sweep", "reward.l2=1,2", "--set", "reward.l2=3"], "--set and --sweep"),
+    "a setting swept twice": ("pendulum", ["--sweep", "reward.l2=1,2", "--sweep", "reward.l2=3,4"], "twice"),
+    "an unknown selection": ("pendulum", ["--set", "queries.selection=guess"], "information_gain"),
+    "an unknown schedule": ("pendulum", ["--set", "labels.schedule=never"], "inverse_quadratic"),
+    "a sweep with --resume": ("pendulum", ["--sweep", "reward.l2=1,2", "--resume", "--out", "x"], "--sweep"),
+}
+
+
+@pytest.fixture(scope="module")
+def refused(command_lines, tmp_path_factory):
+    """What each of them says, and the folder that they were run in."""
+    folder = tmp_path_factory.mktemp("refused")
+    jobs = [{"module": name, "arguments": words, "folder": str(folder)} for name, words, _ in REFUSED.values()]
+    return folder, dict(zip(REFUSED, command_lines(jobs), strict=True))
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_gets_one_line_and_writes_nothing(refused, case):
+    folder, said = refused
+    status, out, err = said[case]
+    last = err.strip().splitlines()[-1]
+    assert status == 2 and not out
+    assert REFUSED[case][2] in last and "Traceback" not in err
+    assert not list(folder.iterdir())
