@@ -78,3 +78,43 @@ def test_normalised_stream_has_zero_mean_and_unit_std():
     normal = np.asarray(normalisation.normalise(stream(samples, (2,)), samples)).reshape(-1, 2)
     np.testing.assert_allclose(normal.mean(0), [0.0, 0.0], atol=1e-4)
     np.testing.assert_allclose(normal.std(0), [1.0, 1.0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_chosen_samples_only_against_numpy(shape):
+    """Two batches with two axes; what is not chosen may be anything."""
+    rng, moments, kept = np.random.default_rng(4), normalisation.init(shape), []
+    for share in (0.3, 0.8):
+        batch, where = rng.normal(-50.0, 4.0, (7, 5, *shape)), rng.random((7, 5)) < share
+        where[0, 0] = False
+        kept.append(batch[where])
+        batch[~where] = rng.choice([1e6, -1e6, np.nan], (~where).sum())[(...,) + (None,) * len(shape)]
+        moments = normalisation.update(moments, jnp.asarray(batch, jnp.float32), jnp.asarray(where))
+    kept = np.concatenate(kept)
+    assert moments.count == len(kept) < 70
+    np.testing.assert_allclose(moments.mean, kept.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(moments.std, kept.std(0), rtol=1e-4)
+
+
+def test_nothing_chosen_leaves_the_stream_as_it_was():
+    nothing = jnp.zeros((2, 3), bool)
+    for moments in (normalisation.init(), stream([[0.0, 2.0], [4.0, 10.0]], ())):
+        after = normalisation.update(moments, jnp.full((2, 3), 7.0), nothing)
+        assert (after.count, after.mean, after.m2) == (moments.count, moments.mean, moments.m2)
+    assert normalisation.update(normalisation.init(), jnp.full((2, 3), 7.0), nothing).std == 1.0
+
+
+def test_chosen_samples_that_are_equal_do_not_vary():
+    where = jnp.arange(200) > 3
+    batch = jnp.where(where, 12345.6, 0.0)
+    moments = normalisation.update(normalisation.init(), batch, where)
+    assert moments.std == 1.0 and moments.mean == jnp.float32(12345.6)
+
+
+def test_all_chosen_is_the_same_as_no_choice():
+    batch = jnp.asarray(np.random.default_rng(5).normal(3.0, 2.0, (4, 6, 2)), jnp.float32)
+    plain = normalisation.update(normalisation.init((2,)), batch)
+    chosen = normalisation.update(normalisation.init((2,)), batch, jnp.ones((4, 6), bool))
+    assert plain.count == chosen.count == 24
+    np.testing.assert_allclose(chosen.mean, plain.mean, rtol=1e-6)
+    np.testing.assert_allclose(chosen.m2, plain.m2, rtol=1e-6)

@@ -1,93 +1,17 @@
-"""Which pairs are asked about, and how many when."""
-
-import dataclasses
+"""Which pairs are asked about."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from scipy import stats
 
-from rlhf_jax import queries
-from rlhf_jax.config import Config, LabelConfig, QueryConfig
+from rlhf_jax import queries, query_rules
+from rlhf_jax.config import QueryConfig
 from rlhf_jax.rollout import Rollout
 
 LENGTH = 3
-
-
-def config_of(iterations=60, num_envs=16, rollout_length=200, **labels):
-    """A config that says everything that the schedule depends on."""
-    labels = {
-        "budget": 700,
-        "max_budget": 1400,
-        "capacity": None,
-        "initial_fraction": 0.25,
-        "warmup": 4,
-        "half_life": 50_000.0,
-    } | labels
-    return Config(iterations=iterations, num_envs=num_envs, rollout_length=rollout_length, labels=LabelConfig(**labels))
-
-
-def test_schedule_literals():
-    """A quarter over two iterations, then the rest as log(1 + s / h), with s = 100, 200, 300 and h = 100."""
-    config = config_of(iterations=5, num_envs=10, rollout_length=10, warmup=2, half_life=100.0)
-    # In the end 0.25 + 0.75 · log(2, 3, 4) / log 4.
-    np.testing.assert_allclose(queries.schedule(config), [0.0, 0.125, 0.25, 0.625, 0.844360938, 1.0], rtol=1e-8)
-
-
-@pytest.mark.parametrize("initial_fraction", [0.0, 0.25, 1.0])
-@pytest.mark.parametrize(("iterations", "warmup"), [(60, 4), (7, 1), (500, 20)])
-def test_schedule_rises_from_zero_to_one(iterations, warmup, initial_fraction):
-    share = queries.schedule(config_of(iterations=iterations, warmup=warmup, initial_fraction=initial_fraction))
-    assert share.shape == (iterations + 1,)
-    assert share[0] == 0.0
-    assert share[-1] == pytest.approx(1.0, abs=1e-12)
-    assert share[warmup] == pytest.approx(initial_fraction, abs=1e-12)
-    assert (np.diff(share) >= 0).all()
-
-
-def test_warm_up_is_even():
-    share = queries.schedule(config_of(warmup=5, initial_fraction=0.3))
-    np.testing.assert_allclose(np.diff(share[:6]), np.full(5, 0.06))
-
-
-@pytest.mark.parametrize("half_life", [1e4, 2e4])
-def test_rate_halves_at_the_half_life(half_life):
-    """Iterations of 10 steps are a fine ruler: the rate is h / (s + h), so ½ at s = h and ⅓ at s = 2h."""
-    share = queries.schedule(config_of(iterations=5001, num_envs=1, rollout_length=10, warmup=1, half_life=half_life))
-    rate = np.diff(share[1:])
-    half = int(half_life / 10)
-    np.testing.assert_allclose([rate[half] / rate[0], rate[2 * half] / rate[0]], [1 / 2, 1 / 3], rtol=2e-3)
-
-
-@pytest.mark.parametrize("warmup", [1, 4, 7])
-@pytest.mark.parametrize("initial_fraction", [0.0, 0.25, 1 / 3])
-def test_lanes_reach_their_budgets_within_the_slots(warmup, initial_fraction):
-    """One program for several budgets: each starts at 0, ends at its budget and never outgrows Q on the way."""
-    config = config_of(warmup=warmup, initial_fraction=initial_fraction)
-    budgets = jnp.array([1, 350, 700, 1400])
-
-    def due(budget, iteration):
-        labels = dataclasses.replace(config.labels, budget=budget)
-        return queries.labels_by(iteration, config=dataclasses.replace(config, labels=labels))
-
-    lanes = jax.jit(jax.vmap(jax.vmap(due, (None, 0)), (0, None)))(budgets, jnp.arange(61))
-    assert lanes[:, 0].tolist() == [0, 0, 0, 0]
-    assert lanes[:, -1].tolist() == [1, 350, 700, 1400]
-    increases = np.diff(lanes, axis=1)
-    assert increases.min() >= 0
-    assert increases.max() <= queries.slots(config) <= increases.max() + 1
-
-
-def test_slots_literal():
-    """350 labels in 4 warm-up iterations are 87½ each, more than in any later one."""
-    assert queries.slots(config_of()) == 88
-
-
-def test_disagreement_against_numpy():
-    returns = np.random.default_rng(0).normal(scale=3.0, size=(4, 50, 2))
-    expected = np.var(reference.sigmoid(returns[..., 0] - returns[..., 1]), axis=0)
-    np.testing.assert_allclose(queries.disagreement(jnp.asarray(returns, jnp.float32)), expected, rtol=1e-4, atol=1e-7)
 
 
 def rollout_of(done=None, steps=20, num_envs=3):
@@ -106,11 +30,15 @@ def rollout_of(done=None, steps=20, num_envs=3):
     )
 
 
-def select(rewards, count, *, selection="disagreement", num_slots=4, candidates=5, done=None, seed=0):
+FEATURES = jax.random.normal(jax.random.key(1), (20, 3, 2))
+ANSWERED = jax.random.normal(jax.random.key(2), (6, 2, 2)), jnp.arange(6) < 2
+
+
+def select(rewards, count, *, selection="disagreement", num_slots=4, candidates=5, done=None, random_share=0.0, seed=0):
     """Selects from such a rollout."""
-    config = QueryConfig(segment_length=LENGTH, candidates=candidates, selection=selection)
-    rollout = rollout_of(done)
-    return queries.select(jax.random.key(seed), rollout, rewards, count, num_slots=num_slots, config=config)
+    config = QueryConfig(segment_length=LENGTH, candidates=candidates, selection=selection, random_share=random_share)
+    key, rollout = jax.random.key(seed), rollout_of(done)
+    return queries.select(key, rollout, rewards, FEATURES, ANSWERED, count, num_slots=num_slots, config=config)
 
 
 def random_rewards(seed=0):
@@ -123,7 +51,27 @@ def places(asked):
     return first // 10, first % 10
 
 
-@pytest.mark.parametrize("selection", ["disagreement", "uniform"])
+def chosen_by(asked):
+    """Returns `[Q, 2, 2]` start and environment of both segments."""
+    return np.stack(places(asked), -1)
+
+
+def drawn():
+    """Returns the places of the 20 candidates of these selections, in the order in which they are drawn."""
+    return places(select(random_rewards(), 20, selection="uniform", num_slots=20, candidates=1))
+
+
+def drawn_rows():
+    """Returns the same, `[20, 2, 2]`."""
+    return np.stack(drawn(), -1)
+
+
+def means_of(values):
+    """Returns `[T − L + 1, N, ...]` means over every window."""
+    return reference.window_sums(np.asarray(values, np.float64), LENGTH) / LENGTH
+
+
+@pytest.mark.parametrize("selection", query_rules.RULES)
 def test_queries_are_slices_of_the_rollout(selection):
     asked, rollout = select(random_rewards(), 3, selection=selection), rollout_of()
     assert asked.observation.shape == (4, 2, LENGTH, 2)
@@ -137,7 +85,7 @@ def test_queries_are_slices_of_the_rollout(selection):
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4])
-@pytest.mark.parametrize("selection", ["disagreement", "uniform"])
+@pytest.mark.parametrize("selection", ["disagreement", "uniform", "k_centre"])
 def test_exactly_count_are_asked(selection, count):
     asked = select(random_rewards(), jnp.array(count), selection=selection).asked
     assert asked.tolist() == [q < count for q in range(4)]
@@ -146,14 +94,62 @@ def test_exactly_count_are_asked(selection, count):
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_disagreement_picks_the_largest_variance_among_its_candidates(count):
     """Of 20 candidates only the first 5 · count are looked at, and the `count` best of them are asked."""
-    # The same draw of 20 candidates, all kept: without any disagreement ties leave them in order.
-    candidates = places(select(jnp.zeros((3, 20, 3)), 20, num_slots=20, candidates=1))
     rewards = random_rewards()
-    returns = reference.window_sums(np.moveaxis(np.asarray(rewards, np.float64), 0, -1), LENGTH)[candidates]
+    returns = means_of(np.moveaxis(np.asarray(rewards), 0, -1))[drawn()] * LENGTH
     variance = np.var(reference.sigmoid(returns[:, 0] - returns[:, 1]), axis=-1)
     best = np.argsort(-variance[: 5 * count])[:count]
-    chosen = np.stack(places(select(rewards, count)), -1)[:count]
-    np.testing.assert_array_equal(chosen, np.stack(candidates, -1)[best])
+    np.testing.assert_array_equal(chosen_by(select(rewards, count))[:count], drawn_rows()[best])
+
+
+def test_k_centre_sees_the_features_of_the_segments_and_of_the_answered_pairs():
+    """Farthest first from the two that are filled, in the sums and differences of the means over segments."""
+    means, answered = means_of(FEATURES)[drawn()], np.asarray(ANSWERED[0], np.float64)[:2]
+    points, centres = (np.concatenate([m.sum(1), np.abs(m[:, 0] - m[:, 1])], -1) for m in (means, answered))
+    chosen = []
+    for _ in range(4):
+        far = np.linalg.norm(points[:, None] - np.concatenate([centres, points[chosen]])[None], axis=-1).min(1)
+        chosen.append(int(far.argmax()))
+    np.testing.assert_array_equal(chosen_by(select(random_rewards(), 4, selection="k_centre")), drawn_rows()[chosen])
+
+
+@pytest.mark.parametrize("selection", query_rules.RULES)
+def test_every_rule_asks_about_distinct_candidates(selection):
+    chosen = chosen_by(select(random_rewards(), 3, selection=selection))[:3]
+    rows = [int((drawn_rows() == pair).all((1, 2)).argmax()) for pair in chosen]
+    np.testing.assert_array_equal(drawn_rows()[rows], chosen)
+    assert len(set(rows)) == 3 and max(rows) < 15
+
+
+def test_random_share_of_lanes_of_one_program():
+    """None is random, or the first half, or all; the rule chooses from the candidates that are left."""
+    ask = jax.jit(jax.vmap(lambda share: select(random_rewards(), 4, random_share=share)))
+    asked = ask(jnp.array([0.0, 0.5, 1.0]))
+    ruled, mixed, uniform = (chosen_by(jax.tree.map(lambda x, i=i: x[i], asked)) for i in range(3))
+    np.testing.assert_array_equal(ruled, chosen_by(select(random_rewards(), 4)))
+    np.testing.assert_array_equal(uniform, chosen_by(select(random_rewards(), 4, selection="uniform")))
+    np.testing.assert_array_equal(uniform, drawn_rows()[:4])
+    ranked = chosen_by(select(random_rewards(), 20, num_slots=20, candidates=1))
+    best = [pair for pair in ranked if not (pair == uniform[:2]).all((1, 2)).any()]
+    np.testing.assert_array_equal(mixed, [*uniform[:2], *best[:2]])
+    # None is asked twice: not even by the rule that would have taken the first ones too.
+    twice = chosen_by(select(random_rewards(), 4, selection="uniform", random_share=0.5))
+    np.testing.assert_array_equal(twice, drawn_rows()[:4])
+
+
+@pytest.mark.parametrize(("count", "share"), [(1, 0.3), (4, 0.2)])
+def test_rounds_of_few_queries_get_their_share_of_random_ones(monkeypatch, count, share):
+    """On average over the keys; this rule takes the last candidates, and the random ones are the first."""
+
+    def last(key, candidates, number):
+        return jax.lax.top_k(jnp.where(candidates.eligible, jnp.arange(candidates.eligible.size), -1), number)[1]
+
+    monkeypatch.setitem(query_rules.RULES, "last", last)
+    ask = lambda seed, share: select(random_rewards(), count, selection="last", random_share=share, seed=seed)  # noqa: E731
+    ask = jax.jit(jax.vmap(ask, (0, None)))
+    chosen, ruled = (ask(jnp.arange(1000), share).observation[:, 0, :, 0] for share in (share, 0.0))
+    random = (chosen != ruled).any((1, 2)).sum()
+    low, high = stats.binom.interval(1 - 1e-6, 1000, count * share)
+    assert low <= random <= high
 
 
 def test_uniform_ignores_the_ensemble():
@@ -171,7 +167,7 @@ def test_segments_never_cross_a_reset():
     assert valid[start, env].all()
 
 
-@pytest.mark.parametrize("selection", ["disagreement", "uniform"])
+@pytest.mark.parametrize("selection", ["disagreement", "uniform", "k_centre_entropy"])
 def test_nothing_is_asked_if_every_window_crosses_a_reset(selection):
     asked = select(random_rewards(), 3, selection=selection, done=jnp.ones((20, 3), bool))
     assert not asked.asked.any()

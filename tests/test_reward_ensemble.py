@@ -107,6 +107,18 @@ def test_l2_is_kept_without_data_or_with_a_factor_of_one():
         assert reward_ensemble.adapted_l2(jnp.array(0.02), jnp.array(ratio), config=still) == jnp.float32(0.02)
 
 
+@pytest.mark.parametrize("ratio", [0.1, 1.3, 9.0])
+def test_l2_of_zero_stays_zero(ratio):
+    assert reward_ensemble.adapted_l2(jnp.array(0.0), jnp.array(ratio), config=CONFIG) == 0.0
+
+
+def test_l2_of_zero_stays_zero_in_a_fit():
+    start = dataclasses.replace(untrained(), l2=jnp.array(0.0))
+    ensemble, info = fit(jax.random.key(0), start, data())
+    assert np.isfinite(info["validation_loss"] / info["train_loss"])
+    assert ensemble.l2 == info["l2"] == 0.0
+
+
 def test_mean_reward_literal():
     """First step: ((3 − 1) / 2 + (10 − 2) / 4) / 2 = 1.5; second: ((1 − 1) / 2 + (−2 − 2) / 4) / 2 = −0.5."""
     ensemble = untrained().replace(mean=jnp.array([1.0, 2.0]), std=jnp.array([2.0, 4.0]))

@@ -7,7 +7,7 @@ import pytest
 
 import rlhf_jax
 from rlhf_jax import settings
-from rlhf_jax.config import Config
+from rlhf_jax.config import TEACHERS, Config
 
 PENDULUM = rlhf_jax.make("Pendulum-v1")
 # Numbers that the messages quote, whatever the defaults are.
@@ -66,6 +66,35 @@ def test_override_reaches_every_setting_and_the_last_one_wins():
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         assert settings.override(Config(), [f"{path}={text}"]) == Config()
     assert settings.override(Config(), ["labels.budget=5", "labels.budget=6"]).labels.budget == 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Settings within settings."""
+
+    share: float = 0.5
+    sizes: tuple[int, ...] = (1, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Other:
+    """Settings that are not those of a run."""
+
+    steps: int = 3
+    part: Part = Part()
+
+
+def test_override_of_other_settings():
+    """Those of an experiment, which know their own names and no others."""
+    changed = settings.override(Other(), ["steps=4", "part.share=1", "part.sizes=7,8"])
+    assert changed == Other(steps=4, part=Part(share=1.0, sizes=(7, 8)))
+    assert settings.paths(Other()) == ["steps", "part.share", "part.sizes"]
+    with pytest.raises(ValueError, match=r"^unknown setting 'part.shar'; did you mean part.share\? All: steps, part"):
+        settings.override(Other(), ["part.shar=1"])
+    with pytest.raises(ValueError, match=r"unknown setting 'ppo.learning_rate'"):
+        settings.override(Other(), ["ppo.learning_rate=1"])
+    with pytest.raises(ValueError, match=r"^steps='many' is not of type int$"):
+        settings.override(Other(), ["steps=many"])
 
 
 @pytest.mark.parametrize(
@@ -172,7 +201,8 @@ REFUSED = {
     "queries.segment_length=101": ["queries.segment_length = 101", "rollout_length = 100"],
     "queries.segment_length=201 rollout_length=400": ["queries.segment_length = 201", "200 steps"],
     "queries.candidates=0": ["queries.candidates = 0", "at least 1"],
-    "queries.selection=random": ["queries.selection = 'random'", "disagreement, uniform"],
+    "queries.selection=random": ["queries.selection = 'random'", "one of uniform, disagreement, ", ", k_centre, "],
+    "queries.random_share=2": ["queries.random_share = 2.0", "between 0 and 1"],
     "labels.budget=0": ["labels.budget = 0", "at least 1"],
     "labels.budget=-7": ["labels.budget = -7", "at least 1"],
     "labels.budget=41": ["labels.budget = 41", "labels.max_budget = 40"],
@@ -182,8 +212,15 @@ REFUSED = {
     "labels.initial_fraction=1.1": ["labels.initial_fraction = 1.1", "between 0 and 1"],
     "labels.warmup=0": ["labels.warmup = 0", "at least 1"],
     "labels.warmup=20": ["labels.warmup = 20", "iterations = 20"],
+    "labels.schedule=linear": ["labels.schedule = 'linear'", "constant, hyperbolic, inverse_quadratic, exponential"],
     "labels.half_life=0": ["labels.half_life = 0.0", "positive"],
+    "teacher.name=sage": ["teacher.name = 'sage'", "one of standard"],
+    "teacher.temperature=-1": ["teacher.temperature = -1.0", "not be negative"],
+    "teacher.mistake_rate=1.5": ["teacher.mistake_rate = 1.5", "between 0 and 1"],
     "teacher.error_rate=2": ["teacher.error_rate = 2.0", "between 0 and 1"],
+    "teacher.tie_band=-0.5": ["teacher.tie_band = -0.5", "not be negative"],
+    "teacher.silence_below=-inf": ["teacher.silence_below = -inf", "finite"],
+    "teacher.discount=1.01": ["teacher.discount = 1.01", "between 0 and 1"],
     "reward.members=0": ["reward.members = 0", "at least 1"],
     "reward.hidden=-8": ["reward.hidden = (-8,)", "at least 1 wide"],
     "reward.fit_steps=0": ["reward.fit_steps = 0", "at least 1"],
@@ -216,6 +253,16 @@ def test_bad_settings_are_refused_in_one_line(assignments):
 def test_largest_capacity_that_is_refused_is_one_less_than_the_busiest_iteration():
     # Half of 40 labels in 2 iterations of warm-up: 10 in each, and never as many later.
     settings.validate(settings.override(BASE, ["labels.capacity=10"]), PENDULUM)
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_preset_teachers_are_valid(name):
+    settings.validate(dataclasses.replace(BASE, teacher=TEACHERS[name]), PENDULUM)
+
+
+@pytest.mark.parametrize("changes", ["labels.initial_fraction=1", "queries.random_share=1", "teacher.discount=0"])
+def test_ends_of_a_range_are_valid(changes):
+    settings.validate(settings.override(BASE, [changes, "labels.capacity=40"]), PENDULUM)
 
 
 def test_environment_with_pictures_is_refused():
