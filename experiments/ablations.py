@@ -21,6 +21,7 @@ import dataclasses  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
+import numpy as np  # noqa: E402
 from absl import flags  # noqa: E402
 
 import rlhf_jax  # noqa: E402
@@ -76,27 +77,38 @@ def check(lanes: run_flags.Conditions) -> None:
 
 
 def summarise(run: RunFolder, result: results.Result, clock: session.Clock) -> dict[str, Any]:
-    """Returns what `summary.json` holds: beside each condition's row how often it is better than the full method."""
+    """Returns what `summary.json` holds: beside each condition's row how often it is better than the full method.
+
+    `improvement` is about the trained policies, and `training_improvement` about the mean return over all of the
+    training, `training_return`: how soon they got there. Both have 95 % intervals.
+    """
     summary = pendulum_return.normalised(results.summarise(run, result, clock))
-    full = result.evaluation[FULL]["return"]
+    ends = {name: found["return"] for name, found in result.evaluation.items()}
+    courses = {name: np.nanmean(metrics["return"], 1) for name, metrics in result.metrics.items()}
     for name, row in summary["conditions"].items():
-        better, low, high = seed_statistics.improvement(result.evaluation[name]["return"], full)
-        row["improvement"] = None if name == FULL else better
-        row["improvement_ci95"] = None if name == FULL else [low, high]
+        row["training_return"] = courses[name]
+        for key, values in {"improvement": ends, "training_improvement": courses}.items():
+            better, *interval = seed_statistics.improvement(values[name], values[FULL])
+            row[key], row[f"{key}_ci95"] = (None, None) if name == FULL else (better, interval)
     return summary
 
 
 def describe(summary: dict[str, Any]) -> str:
     """Returns the result as text."""
-    rows = [["condition", "mean", "IQM", "95 % interval", "worst", "accuracy", "P(better than full)"]]
+    rows = [["condition", "mean", "IQM", "95 % interval", "worst", "accuracy", "P(better than full)", "P(sooner)"]]
     for name, row in summary["conditions"].items():
         low, high = row["ci95"]
         returns = [f"{row['mean']:.1f}", f"{row['iqm']:.1f}", f"[{low:.1f}, {high:.1f}]"]
-        better = "–"
-        if name != FULL:
-            better = f"{row['improvement']:.2f} [{row['improvement_ci95'][0]:.2f}, {row['improvement_ci95'][1]:.2f}]"
-        rows.append([name, *returns, f"{min(row['eval_return']):.1f}", f"{row['reward_accuracy']:.3f}", better])
+        both = [_probability(row, key) for key in ("improvement", "training_improvement")]
+        rows.append([name, *returns, f"{min(row['eval_return']):.1f}", f"{row['reward_accuracy']:.3f}", *both])
     return "\n".join([*tables.columns(rows), results.seconds(summary)])
+
+
+def _probability(row: dict[str, Any], key: str) -> str:
+    if row[key] is None:
+        return "–"
+    low, high = row[f"{key}_ci95"]
+    return f"{row[key]:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def draw(run: RunFolder, result: results.Result) -> list[Path]:

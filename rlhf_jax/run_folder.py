@@ -6,6 +6,7 @@ summary.json          the result
 table.csv             one line per agent: its settings where conditions differ, and what it reached
 checkpoints/          the newest states of all agents; a folder for each program if there are several
 labels.sqlite         what people or a stored teacher were asked, and said
+report.html           made by experiments.report
 token                 of a run with people, which lets other machines open its page
 <condition>/*.npy     curves of one condition, [seeds, points]
 """

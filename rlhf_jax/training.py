@@ -89,7 +89,7 @@ def propose(state: TrainState, *, env: Environment, config: Config) -> tuple[Tra
     Returns:
       The agent with its environments moved on, the `[T, N]` rollout, Q queries about it, and metrics: `return`, the
       mean true return of the `episodes` that ended, and those of `rlhf_jax.judgement.judge`, of the reward before it
-      learns from this rollout.
+      learns from this rollout, NaN where the true one is given.
     """
     key_rollout, key_queries = jax.random.split(_stage_key(state, "propose"))
     policy = ppo.sampling_policy(state.agent, env=env, config=config.ppo)
@@ -101,6 +101,7 @@ def propose(state: TrainState, *, env: Environment, config: Config) -> tuple[Tra
         state.ensemble, steps.observation, steps.action, env=env, config=config.reward
     )
     judged, _ = judgement.judge(state.ensemble, rewards, steps, state.segment_return, config=config)
+    judged = {name: jnp.where(config.use_true_reward, jnp.nan, value) for name, value in judged.items()}
     due = queries.labels_by(state.iteration + 1, config=config) - queries.labels_by(state.iteration, config=config)
     chosen = queries.select(
         key_queries,

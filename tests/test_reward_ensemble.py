@@ -20,6 +20,7 @@ CONFIG = RewardConfig(
     batch_size=32,
     reference_size=64,
     learning_rate=3e-3,
+    action_scale=1.0,  # the reward of these tests does depend on the action
     error_rate=0.1,
     l2=1e-4,
     l2_adaptation=1.1,
@@ -137,6 +138,19 @@ def test_ensemble_equals_a_loop_over_its_members():
         rewards = member_rewards(alone, observation, action, dataclasses.replace(CONFIG, members=1))
         np.testing.assert_allclose(together[m], rewards[0], rtol=1e-4, atol=1e-5)
         assert np.abs(together[m] - together[m - 1]).max() > 0.1
+
+
+def test_features_literal():
+    """(3 − 1) / 2, (0 − 1) / 2 and (1 − 1) / 2 beside a tenth of the action."""
+    moments = normalisation.Moments(count=jnp.array(4.0), mean=jnp.ones(3), m2=jnp.full(3, 16.0))
+    seen = reward_ensemble.features(
+        untrained().replace(observation=moments),
+        jnp.array([[3.0, 0.0, 1.0]]),
+        jnp.array([[-0.5]]),
+        env=env(),
+        config=dataclasses.replace(CONFIG, action_scale=0.1),
+    )
+    np.testing.assert_allclose(seen, [[1.0, -0.5, 0.0, -0.05]], rtol=1e-6)
 
 
 def test_members_see_normalised_observations_and_clipped_actions():

@@ -227,6 +227,7 @@ REFUSED = {
     "reward.batch_size=0": ["reward.batch_size = 0", "at least 1"],
     "reward.reference_size=-1": ["reward.reference_size = -1", "at least 1"],
     "reward.learning_rate=0": ["reward.learning_rate = 0.0", "positive"],
+    "reward.action_scale=-1": ["reward.action_scale = -1.0", "not be negative"],
     "reward.error_rate=-0.1": ["reward.error_rate = -0.1", "between 0 and 1"],
     "reward.l2=-1": ["reward.l2 = -1.0", "not be negative"],
     "reward.l2_low=1.6": ["reward.l2_low = 1.6", "l2_high = 1.5", "low ≤ high"],

@@ -117,6 +117,8 @@ def test_ablations_say_how_often_each_is_better(studies):
             assert row["improvement"] == pytest.approx(better)
             assert row["improvement_ci95"] == pytest.approx(interval)
             assert f"{better:.2f} [" in results["ablations"][1]
+        returns = np.load(folder / "ablations" / name / "returns.npy")
+        np.testing.assert_allclose(row["training_return"], np.nanmean(returns, 1), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", CONDITIONS)

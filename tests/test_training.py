@@ -32,7 +32,9 @@ CONFIG = rlhf_jax.Config(
     queries=rlhf_jax.QueryConfig(segment_length=5, candidates=2),
     labels=rlhf_jax.LabelConfig(budget=12, max_budget=12, warmup=1, half_life=200.0),
     teacher=rlhf_jax.TeacherConfig(error_rate=0.1),
-    reward=rlhf_jax.RewardConfig(hidden=(8,), fit_steps=2, batch_size=4, reference_size=8),
+    reward=rlhf_jax.RewardConfig(
+        members=3, hidden=(8,), fit_steps=2, batch_size=4, reference_size=8, action_scale=1.0, l2=1e-4
+    ),
 )
 # Everything that XLA's CPU programs call by name here: top-k and sorting for the queries, products of matrices.
 HARMLESS_CALLS = {"TopK", "__onednn$matmul", "Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
