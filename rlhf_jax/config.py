@@ -99,7 +99,7 @@ class TeacherConfig:
     mistake_rate: how often it mixes up the two clips.
     error_rate: share of its answers that are a fair coin, whatever the pair.
     tie_band: returns that differ by less than this, in spreads, are a tie.
-    silence_below: it cannot tell where both returns are less than the mean plus this, in spreads; −100 is never.
+    silence_below: it cannot tell where both returns are less than the mean plus this, in spreads; −1e6 is never.
     discount: γ by which it forgets the beginning of a clip; 1 remembers all.
     """
 
@@ -108,7 +108,7 @@ class TeacherConfig:
     mistake_rate: float = 0.0
     error_rate: float = 0.0
     tie_band: float = 0.0
-    silence_below: float = -100.0
+    silence_below: float = -1e6
     discount: float = 1.0
 
 

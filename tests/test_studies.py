@@ -6,8 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from experiments import ablations, seed_statistics
-from rlhf_jax import checkpoint, run_folder
+from experiments import seed_statistics
+from rlhf_jax import checkpoint, run_folder, settings
+from rlhf_jax.config import TEACHERS
 
 ITERATIONS = 12
 SETTINGS = {
@@ -26,11 +27,18 @@ SETTINGS = {
 TINY = [word for path, value in SETTINGS.items() for word in ("--set", f"{path}={value}")]
 SHORT = ["--set", "queries.segment_length=10"]
 CONDITIONS = {
-    "ablations": [*ablations.CHANGES],
+    "ablations": [
+        "full",
+        "random_queries",
+        "no_ensemble",
+        "no_online_queries",
+        "no_regularisation",
+        "no_segments",
+        "target",
+    ],
     "label_efficiency": [
         *(f"labels_{n}" for n in (6, 12)),
         *(f"disagreement/person_90/labels_{n}" for n in (6, 12)),
-        *(f"uniform/{teacher}/labels_{n}" for teacher in ("oracle", "person_90") for n in (6, 12)),
     ],
     "pendulum": [
         *(f"true_reward/ppo.learning_rate={rate}" for rate in ("1e-3", "3e-3")),
@@ -46,7 +54,7 @@ def studies(command_lines, tmp_path_factory):
     sweeps = ["--sweep", "ppo.learning_rate=1e-3,3e-3", "--sweep", "reward.l2=0.1,0.2"]
     arguments = {
         "ablations": ["--labels", "12", "--seeds", "2", *TINY, "--set", "rollout_length=60"],
-        "label_efficiency": ["--labels", "12,6", "--seeds", "2", *TINY, *SHORT],
+        "label_efficiency": ["--labels", "12,6", "--rules", "disagreement", "--seeds", "2", *TINY, *SHORT],
         "pendulum": ["--labels", "6", "--seeds", "1", *sweeps, *TINY, *SHORT],
     }
     jobs = [
@@ -54,8 +62,12 @@ def studies(command_lines, tmp_path_factory):
         for name, words in arguments.items()
     ]
     jobs[0]["interrupt"] = "program 2 of 4"
+    everything = ["--rules", "uniform", "--teachers", "all", "--out", "all"]
+    jobs.append(
+        {"module": "label_efficiency", "arguments": everything, "folder": str(folder), "interrupt": "compiling"}
+    )
     resume = {"module": "ablations", "arguments": ["--out", "ablations", "--resume"], "folder": str(folder)}
-    stopped, *others = command_lines(jobs)
+    stopped, *others, _ = command_lines(jobs)
     programs = {path.name: checkpoint.latest(path) for path in (folder / "ablations" / "checkpoints").iterdir()}
     [resumed] = command_lines([resume])
     return folder, dict(zip(arguments, [resumed, *others], strict=True)), (stopped, programs)
@@ -89,16 +101,34 @@ def test_metrics_have_every_iteration_of_every_condition_once(studies):
     folder, *_ = studies
     rows = [json.loads(line) for line in (folder / "ablations" / "metrics.jsonl").read_text().splitlines()]
     seen = [(row["condition"], row["iteration"]) for row in rows]
-    assert sorted(seen) == sorted((name, i) for name in ablations.CHANGES for i in range(1, ITERATIONS + 1))
+    assert sorted(seen) == sorted((name, i) for name in CONDITIONS["ablations"] for i in range(1, ITERATIONS + 1))
 
 
-def test_ablations_are_what_they_are_called():
-    flat = {name: dict(text.split("=") for text in changes) for name, changes in ablations.CHANGES.items()}
-    assert flat["full"] == {}
-    assert flat["no_segments"] == {"queries.segment_length": "1"}
-    assert flat["no_online_queries"] == {"labels.initial_fraction": "1"}
-    assert flat["no_ensemble"]["reward.members"] == "1"
-    assert flat["target"] == {"reward.targets": "true"}
+def test_label_efficiency_has_every_combination_but_the_defaults_once(studies):
+    run = run_folder.load(studies[0] / "all")
+    budgets = [25, 50, 100, 200, 350, 700, 1400]
+    expected = [f"labels_{n}" for n in budgets]
+    for rule in ("disagreement", "uniform"):
+        teachers = [teacher for teacher in TEACHERS if (rule, teacher) != ("disagreement", "oracle")]
+        expected += [f"{rule}/{teacher}/labels_{n}" for teacher in teachers for n in budgets]
+    assert list(run.conditions) == expected
+    lane = run.conditions["uniform/person_90/labels_50"]
+    assert (lane.queries.selection, lane.labels.budget, lane.labels.max_budget) == ("uniform", 50, 1400)
+    assert lane.teacher == TEACHERS["person_90"] and run.conditions["labels_50"].teacher == TEACHERS["oracle"]
+
+
+def test_ablations_are_what_they_are_called(studies):
+    full, *others = run_folder.load(studies[0] / "ablations").conditions.values()
+    flat = settings.to_dict(full, flat=True)
+    changed = [{k: v for k, v in settings.to_dict(other, flat=True).items() if v != flat[k]} for other in others]
+    assert changed == [
+        {"queries.random_share": 1.0},
+        {"queries.random_share": 1.0, "reward.members": 1, "reward.bootstrap": False},
+        {"labels.initial_fraction": 1.0},
+        {"reward.l2": 0.0, "reward.l2_adaptation": 1.0},
+        {"queries.segment_length": 1},
+        {"reward.targets": True},
+    ]
 
 
 def test_no_online_queries_asks_everything_before_training(studies):

@@ -32,6 +32,8 @@ CONFIG = rlhf_jax.Config(
     queries=rlhf_jax.QueryConfig(segment_length=5, candidates=2),
     labels=rlhf_jax.LabelConfig(budget=12, max_budget=12, warmup=1, half_life=200.0),
     teacher=rlhf_jax.TeacherConfig(error_rate=0.1),
+    # With actions of a smaller scale some hidden units are on one side of their kink throughout a pair: the gradient of
+    # their bias is then nothing but rounding, as that of the offset below.
     reward=rlhf_jax.RewardConfig(
         members=3, hidden=(8,), fit_steps=2, batch_size=4, reference_size=8, action_scale=1.0, l2=1e-4
     ),
