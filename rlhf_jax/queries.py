@@ -11,6 +11,7 @@ import numpy as np
 from rlhf_jax import query_rules, segments
 from rlhf_jax.config import Config, QueryConfig
 from rlhf_jax.rollout import Rollout
+from rlhf_jax.segments import Windows
 
 SCHEDULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "constant": lambda t: t,
@@ -119,10 +120,15 @@ def select(
     slot = jnp.arange(num_slots)
     chosen = jnp.where(slot < num_random, slot, ruled[slot - num_random])
     pairs = jax.tree.map(lambda x: x[chosen], pairs)
+    return _cut(rollout, pairs, (slot < count) & valid.any(), length)
+
+
+def _cut(rollout: Rollout, pairs: Windows, asked: jax.Array, length: int) -> Queries:
+    """Cuts the segments of `[Q, 2]` windows out of a rollout."""
     return Queries(
         observation=segments.cut(rollout.observation, pairs, length),
         action=segments.cut(rollout.action, pairs, length),
         state={name: segments.cut(values, pairs, length) for name, values in rollout.state.items()},
         true_reward=segments.cut(rollout.true_reward, pairs, length),
-        asked=(slot < count) & valid.any(),
+        asked=asked,
     )

@@ -96,7 +96,7 @@ def propose(state: TrainState, *, env: Environment, config: Config) -> tuple[Tra
     environments, steps, metrics = rollout.rollout(
         key_rollout, state.environments, policy, env=env, num_steps=config.rollout_length
     )
-    state = dataclasses.replace(state, environments=environments, segment_return=_measure(state, steps, config=config))
+    state = _measure(dataclasses.replace(state, environments=environments), steps, config=config)
     rewards = reward_ensemble.member_rewards(
         state.ensemble, steps.observation, steps.action, env=env, config=config.reward
     )
@@ -116,12 +116,15 @@ def propose(state: TrainState, *, env: Environment, config: Config) -> tuple[Tra
     return state, steps, chosen, metrics | judged
 
 
-def _measure(state: TrainState, steps: Rollout, *, config: Config) -> normalisation.Moments:
-    """Returns the moments of segment returns, with those of this rollout if the policy that acted is untrained."""
+def _measure(state: TrainState, steps: Rollout, *, config: Config) -> TrainState:
+    """Adds the true rewards of this rollout to their moments, if the policy that acted is untrained."""
     length = config.queries.segment_length
-    returns = segments.window_sums(steps.true_reward, length)
-    more = normalisation.update(state.segment_return, returns, segments.valid_starts(steps.done, length))
-    return _choose(state.iteration < config.labels.warmup, more, state.segment_return)
+    returns, whole = segments.window_sums(steps.true_reward, length), segments.valid_starts(steps.done, length)
+    old = state.true_reward, state.segment_return
+    new = normalisation.update(old[0], steps.true_reward), normalisation.update(old[1], returns, whole)
+    untrained = state.iteration < config.labels.warmup
+    true_reward, segment_return = jax.tree.map(lambda x, y: jnp.where(untrained, x, y), new, old)
+    return dataclasses.replace(state, true_reward=true_reward, segment_return=segment_return)
 
 
 def _answered(state: TrainState, *, env: Environment, config: Config) -> tuple[jax.Array, jax.Array]:
@@ -146,8 +149,8 @@ def absorb(
 
     Args:
       state: the agent.
-      steps: `[T, N]` the rollout to improve the policy on. Its true reward is read only if `config.use_true_reward`,
-        and for metrics.
+      steps: `[T, N]` the rollout to improve the policy on. Its true reward decides nothing, unless
+        `config.use_true_reward`.
       asked: Q queries, about this rollout or an earlier one.
       answers: what the teacher said to them; weight 0 where nothing came.
       env: the environment.
@@ -163,9 +166,6 @@ def absorb(
     observation = state.agent.observation
     if config.normalise_observations:
         observation = normalisation.update(observation, steps.observation)
-    untrained = state.iteration < config.labels.warmup
-    true_reward = _choose(untrained, normalisation.update(state.true_reward, steps.true_reward), state.true_reward)
-
     data = preferences.add(key_add, state.preferences, asked, answers, bootstrap=config.reward.bootstrap)
     ensemble, fit_metrics = jax.lax.cond(
         jnp.logical_or(config.use_true_reward, config.reward.frozen),
@@ -173,7 +173,7 @@ def absorb(
         lambda: reward_ensemble.fit(key_fit, state.ensemble, data, observation, env=env, config=config.reward),
     )
     predicted = reward_ensemble.predict(ensemble, steps.observation, steps.action, env=env, config=config.reward)
-    rewards = jnp.where(config.use_true_reward, steps.true_reward / true_reward.std, predicted)
+    rewards = jnp.where(config.use_true_reward, steps.true_reward / state.true_reward.std, predicted)
     agent, ppo_metrics = _improve(key_ppo, state, steps, rewards, env=env, config=config)
     state = dataclasses.replace(
         state,
@@ -181,17 +181,21 @@ def absorb(
         agent=dataclasses.replace(agent, observation=observation),
         ensemble=ensemble,
         preferences=data,
-        true_reward=true_reward,
     )
     return state, {
         "labels": data.added,
-        "ties": ((answers.weight > 0) & (answers.label == 0.5)).sum(),
-        "silences": (asked.asked & (answers.weight == 0)).sum(),
+        **_count(asked, answers),
         "predicted_return": predicted.mean() * env.horizon,
         "finite": _all_finite((agent.actor, agent.critic, ensemble.params, rewards, answers.label)),
         **fit_metrics,
         **ppo_metrics,
     }
+
+
+def _count(asked: Queries, answers: Answers) -> Metrics:
+    """Returns how many answers are ties, and how many queries got none."""
+    given = answers.weight > 0
+    return {"ties": (given & (answers.label == 0.5)).sum(), "silences": (asked.asked & ~given).sum()}
 
 
 def _improve(
@@ -274,10 +278,6 @@ def _stage_key(state: TrainState, stage: str) -> jax.Array:
     """Returns the key of one stage of the iteration, the same whether it runs compiled whole or piece by piece."""
     number = ("propose", "label", "absorb").index(stage)
     return jax.random.fold_in(state.key, 3 * state.iteration + number)
-
-
-def _choose(condition: jax.Array, if_true: normalisation.Moments, if_false: normalisation.Moments):
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), if_true, if_false)
 
 
 def _nothing(names: tuple[str, ...]) -> Metrics:
