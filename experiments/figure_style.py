@@ -14,7 +14,7 @@ GRID = "#e6e9ef"
 # Okabe and Ito's colours without the yellow, which is too pale for a line. In print without colour the dashes tell.
 COLOURS = ("#0072B2", "#D55E00", "#000000", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 STYLES = ("solid", (0, (5, 2)), (0, (1, 1.3)), (0, (6, 1.6, 1.2, 1.6)), (0, (9, 2)), (0, (3, 1.4, 1, 1.4, 1, 1.4)))
-MARKERS = "osD^vPX"
+MARKERS = "osD^vPX*<>"  # one more than there are colours, and some, so that both together tell lines apart
 
 
 def decorate(axes: Axes, *, title: str = "", xlabel: str = "", ylabel: str = "") -> None:

@@ -39,7 +39,9 @@ for module in (run_flags, command_line):
     flags.adopt_module_key_flags(module)
 _SEEDS = flags.DEFINE_integer("seeds", 8, "Agents per condition.", lower_bound=1)
 _LABELS = flags.DEFINE_list("labels", ["25", "50", "100", "200", "350", "700", "1400"], "Numbers of labels.")
-_RULES = flags.DEFINE_list("rules", ["uniform"], "Query rules beside the default one, or all.")
+_RULES = flags.DEFINE_list(
+    "rules", ["uniform", "information_gain", "k_centre"], "Query rules beside the default one, or all."
+)
 _TEACHERS = flags.DEFINE_list(
     "teachers", [ORACLE, "person_90"], f"Teachers, or all: {', '.join(TEACHERS)}. The defaults have the {ORACLE}."
 )
@@ -102,7 +104,7 @@ def draw(run: RunFolder, result: results.Result) -> list[Path]:
         returns = pendulum_return.normalise(result.evaluation[name]["return"])
         lines.setdefault(config.queries.selection, {})[config.labels.budget] = returns
     file = run.path / "label_efficiency.png"
-    words = f"normalised return, interquartile mean\nof {len(run.seeds)} seeds with its 95 % interval"
+    words = f"normalised return,\nmean of {len(run.seeds)} seeds"
     study_figures.label_efficiency(file, panels, title="Pendulum-v1: what a label is worth", ylabel=words)
     return [file]
 

@@ -10,6 +10,18 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from experiments import figure_style, seed_statistics
 
+_TICKS = (-1.0, 0.0, 0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 1.0)
+_MISSING = 0.004  # What is missing is not measured closer than this, so that 1 has a place.
+_MOST_BANDS = 5
+
+
+def _magnify(values: np.ndarray) -> np.ndarray:
+    return -np.log(np.maximum(1.0 - values, 0.0) + _MISSING)
+
+
+def _reduce(values: np.ndarray) -> np.ndarray:
+    return 1.0 - (np.exp(-values) - _MISSING)
+
 
 def intervals(
     path: str | os.PathLike, values: Mapping[str, np.ndarray], *, baseline: str, title: str, xlabel: str
@@ -67,9 +79,13 @@ def label_efficiency(
 ) -> None:
     """Draws what so many labels lead to: a panel for each teacher, a line for each query rule, as a PNG.
 
+    Lines are means over seeds, not interquartile ones: with few labels it is the agent that fails who matters. The
+    axis is magnified near 1, by the logarithm of what is missing. Bands, 95 % bootstrap intervals, are left out where
+    many lines would bury each other under them.
+
     Args:
       path: of the PNG to write.
-      panels: `[S]` values by the name of the panel, the name of the line, and the number of labels.
+      panels: `[S]` normalised returns by the name of the panel, the name of the line, and the number of labels.
       title: words over the figure.
       ylabel: what the values are.
     """
@@ -85,9 +101,10 @@ def label_efficiency(
             look = names.index(name)
             colour, labels = figure_style.COLOURS[look % len(figure_style.COLOURS)], sorted(line)
             dashes = figure_style.STYLES[look % len(figure_style.STYLES)]
-            ends = np.array([seed_statistics.bootstrap_interval(line[n]) for n in labels]).T
-            middle = [seed_statistics.interquartile_mean(line[n]) for n in labels]
-            axes.fill_between(labels, *ends, color=colour, alpha=0.1, linewidth=0)
+            ends = np.array([seed_statistics.bootstrap_interval(line[n], _mean) for n in labels]).T
+            middle = [line[n].mean() for n in labels]
+            if len(names) <= _MOST_BANDS:
+                axes.fill_between(labels, *ends, color=colour, alpha=0.1, linewidth=0)
             marker = figure_style.MARKERS[look % len(figure_style.MARKERS)]
             axes.plot(
                 labels, middle, color=colour, linestyle=dashes, linewidth=1.6, marker=marker, markersize=4, label=name
@@ -98,7 +115,9 @@ def label_efficiency(
         axes.xaxis.set_major_locator(FixedLocator(budgets))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xticks(budgets, [str(budget) for budget in budgets])
-        axes.set_ylim(bottom=floor)
+        axes.set_yscale("function", functions=(_magnify, _reduce))
+        axes.set_yticks([tick for tick in _TICKS if tick > floor], [f"{tick:g}" for tick in _TICKS if tick > floor])
+        axes.set_ylim(floor, 1.0)
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     handles = {handle.get_label(): handle for axes in grid for handle in axes.get_legend_handles_labels()[0]}
@@ -110,11 +129,10 @@ def label_efficiency(
 
 
 def _lowest_end(panels: Mapping[str, Mapping[str, Mapping[int, np.ndarray]]]) -> float:
-    """Returns where the vertical axis begins: a little under the lowest mean, whatever the intervals."""
-    means = [
-        float(seed_statistics.interquartile_mean(values))
-        for lines in panels.values()
-        for line in lines.values()
-        for values in line.values()
-    ]
-    return min(means) - 0.08 * ((max(means) - min(means)) or 1.0)
+    """Returns where the vertical axis begins: under the lowest mean, whatever the intervals."""
+    means = [float(values.mean()) for lines in panels.values() for line in lines.values() for values in line.values()]
+    return min(means) - 0.15 * (1.0 - min(means)) - 0.01
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    return values.mean(0)

@@ -134,7 +134,7 @@ def test_silent_pairs_have_no_say():
     true[:, :3] = 1.0
     rewards = np.where(true > 0, true, noise(STEPS, ENVS))[None]
     metrics, reliability = judge(rewards, true, teacher=TeacherConfig(silence_below=0.0))
-    start, env, _ = starts()
+    _, env, _ = starts()
     answered = (env < 3).any(1)
     assert 0 < answered.sum() < len(answered)
     assert reliability.count.sum() == pytest.approx(answered.sum())
