@@ -20,6 +20,10 @@ from rlhf_jax.run_folder import RunFolder
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
 
+Start = tuple[int, training.TrainState | None, dict[str, np.ndarray]]
+"""Iterations done, and the states and metrics of all agents then."""
+
+
 @dataclasses.dataclass
 class Clock:
     """Wall seconds of each phase, and of the process."""
@@ -59,7 +63,7 @@ def cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def restore(run: RunFolder) -> tuple[int, training.TrainState | None, dict[str, np.ndarray]]:
+def restore(run: RunFolder) -> Start:
     """Returns the iterations done, the states and the metrics of the newest checkpoint; nothing if there is none."""
     done = checkpoint.latest(run.checkpoints)
     if done is None:

@@ -33,14 +33,17 @@ def run_study(run: RunFolder, env: Environment, clock: session.Clock) -> results
     with contextlib.ExitStack() as stack:
         with command_line.refusing():
             stack.enter_context(run_folder.claim(run))
+        programs = run.programs()
+        starts = [session.restore(program) for program in programs]
         (run.path / "metrics.jsonl").write_text("")
+        for program, (_, _, metrics) in zip(programs, starts, strict=True):
+            session.append_metrics(program, metrics, 0)
         try:
-            programs = run.programs()
             found = []
-            for i, program in enumerate(programs):
+            for i, (program, start) in enumerate(zip(programs, starts, strict=True)):
                 if len(programs) > 1:
                     session.say(f"program {i + 1} of {len(programs)}: {', '.join(program.conditions)}")
-                found.append(_run_program(program, env, clock))
+                found.append(_run_program(program, start, env, clock))
         except KeyboardInterrupt:
             raise Stopped(f"interrupted; go on with --out {run.path} --resume") from None
     result = results.together(found, list(run.conditions))
@@ -48,20 +51,19 @@ def run_study(run: RunFolder, env: Environment, clock: session.Clock) -> results
     return result
 
 
-def _run_program(run: RunFolder, env: Environment, clock: session.Clock) -> results.Result:
+def _run_program(run: RunFolder, start: session.Start, env: Environment, clock: session.Clock) -> results.Result:
     """Trains and evaluates conditions that are lanes of one program."""
     lanes = parallel.lanes([config for config in run.conditions.values() for _ in run.seeds])
-    states, metrics = _train(run, env, lanes, clock)
+    states, metrics = _train(run, start, env, lanes, clock)
     return results.conclude(run, states, metrics, lanes, env, clock)
 
 
 def _train(
-    run: RunFolder, env: Environment, lanes: Config, clock: session.Clock
+    run: RunFolder, start: session.Start, env: Environment, lanes: Config, clock: session.Clock
 ) -> tuple[training.TrainState, dict[str, np.ndarray]]:
     total = next(iter(run.conditions.values())).iterations
     chunk = session.chunk(total)
-    done, states, metrics = session.restore(run)
-    session.append_metrics(run, metrics, 0)
+    done, states, metrics = start
     if states is not None and done == total:
         return states, metrics
     keys = parallel.agent_keys(run.seeds * len(run.conditions))
@@ -70,10 +72,10 @@ def _train(
         lambda state, config: training.advance(state, chunk, env=env, config=config), run.num_agents
     )
     with clock.phase("compile", f"compiling one program for {run.num_agents} agents on {run_folder.device()}"):
-        start = init.lower(keys, lanes).compile()
+        begin = init.lower(keys, lanes).compile()
         advance = step.lower(run_folder.abstract_states(run), lanes).compile()
     if states is None:
-        states = start(keys, lanes)
+        states = begin(keys, lanes)
     agents = f"{len(run.conditions)} conditions × {len(run.seeds)} seeds"
     with clock.phase("train", f"training {total} iterations of {agents}"):
         return _loop(run, advance, states, lanes, metrics, range(done, total, chunk))

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import rlhf_jax
-from experiments import figures
+from experiments import seed_statistics
 from rlhf_jax import checkpoint, parallel, ppo, rollout, run_folder, settings, training
 
 ROOT = Path(__file__).parents[1]
@@ -88,6 +88,7 @@ def stopped_runs(tiny_run, command_lines, tmp_path_factory):
 def test_run_folder_holds_every_file(tiny_run):
     out, _ = tiny_run
     expected = {"figure2.png", "true_reward.gif", "labels_12.gif", "config.json", "metrics.jsonl", "summary.json"}
+    expected.add("table.csv")
     assert expected <= {path.name for path in out.iterdir() if path.is_file()}
     assert {path.name for path in out.iterdir() if path.is_dir()} == {*CONDITIONS, "checkpoints"}
     assert checkpoint.latest(out / "checkpoints") == ITERATIONS
@@ -95,6 +96,9 @@ def test_run_folder_holds_every_file(tiny_run):
         arrays = {path.stem: np.load(path) for path in (out / name).glob("*.npy")}
         assert set(ARRAYS) < set(arrays)
         assert any(key.startswith("reward_") for key in arrays)
+        judged = {key: arrays.pop(key).shape for key in ("reliability", "reward_map") if key in arrays}
+        given = name == "true_reward"
+        assert judged == ({} if given else {"reliability": (len(SEEDS), 10, 3), "reward_map": (len(SEEDS), 65, 65)})
         for key, array in arrays.items():
             seeds = () if key == "env_steps" else (len(SEEDS),)
             points = () if key == "eval_returns" else (ITERATIONS,)
@@ -121,7 +125,17 @@ def test_summary_has_exactly_the_documented_keys(tiny_run):
     assert set(summary) == set(keys.split())
     assert set(summary["wall_seconds"]) == {"import", "compile", "train", "evaluate", "total"}
     assert list(summary["conditions"]) == list(CONDITIONS)
-    keys = {"labels", "eval_return", "mean", "iqm", "ci95", "normalised", "reward_accuracy", "reward_correlation"}
+    keys = {
+        "labels",
+        "eval_return",
+        "mean",
+        "iqm",
+        "ci95",
+        "normalised",
+        "reward_accuracy",
+        "reward_correlation",
+        "reward",
+    }
     assert all(set(row) == keys for row in summary["conditions"].values())
 
 
@@ -138,7 +152,7 @@ def test_summary_adds_up(tiny_run):
         np.testing.assert_allclose(row["eval_return"], returns, rtol=1e-6)
         assert row["labels"] == CONDITIONS[name]
         assert row["mean"] == pytest.approx(returns.mean(), rel=1e-6)
-        assert row["iqm"] == pytest.approx(figures.interquartile_mean(returns), rel=1e-6)
+        assert row["iqm"] == pytest.approx(seed_statistics.interquartile_mean(returns), rel=1e-6)
         assert returns.min() - 0.01 <= row["ci95"][0] <= row["ci95"][1] <= returns.max() + 0.01
         assert row["normalised"] == pytest.approx((row["mean"] + 1231) / (1231 - 137.8), rel=1e-6)
         judged = row["reward_accuracy"], row["reward_correlation"]
