@@ -33,14 +33,17 @@ from rlhf_jax.run_folder import RunFolder  # noqa: E402
 from rlhf_jax.training import TrainState  # noqa: E402
 
 SYNTHETIC = "synthetic"
-"""The oracle's name as a labeller."""
+"""The synthetic teacher's name as a labeller."""
 
 for module in (run_flags, labelling_session, command_line):
     flags.adopt_module_key_flags(module)
 _ENV = flags.DEFINE_string("env", "Pendulum-v1", "Name of the environment.")
 _LABELS = flags.DEFINE_integer("labels", 200, "Pairs to ask about.", lower_bound=1)
 _TEACHER = flags.DEFINE_enum(
-    "teacher", SYNTHETIC, [SYNTHETIC, "human"], "Who answers: the true reward, with teacher.error_rate, or people."
+    "teacher",
+    SYNTHETIC,
+    [SYNTHETIC, "human"],
+    "Who answers: the teacher of the settings, by the true reward, or people.",
 )
 
 
@@ -90,7 +93,7 @@ def ask_people(run: RunFolder, clock: session.Clock) -> None:
         labelling.say("finished", "All initial pairs have an answer, thank you.")
 
 
-def ask_oracle(run: RunFolder, clock: session.Clock) -> None:
+def ask_teacher(run: RunFolder, clock: session.Clock) -> None:
     """Does the same rounds with the synthetic teacher, whose answers are stored as those of people are.
 
     Gathering that was cut short begins again: the same answers are merged with those that are there.
@@ -105,7 +108,8 @@ def ask_oracle(run: RunFolder, clock: session.Clock) -> None:
         with closing(LabelStore(path)) as store:
             state, labels, metrics = _rounds(state, store.source, env=env, config=config)
             numbers, _ = labels_file.merge(store, labels)
-            store.learn(list(numbers.values()), 0)
+            said = np.flatnonzero(~np.isnan(labels.label)) + 1
+            store.learn([numbers[pair] for pair in said.tolist()], 0)
     (run.path / "metrics.jsonl").write_text("")
     session.append_metrics(run, metrics, 0)
     session.save(run, int(state.iteration), jax.tree.map(lambda x: x[None], state), metrics)
@@ -127,7 +131,10 @@ def _rounds(
         state, learning = absorb(acted, steps, asked, answers)
         given = np.asarray(asked.asked)
         records = pairs.to_records(asked, source.layout)
-        parts.append((records, np.full(len(records), iteration), answers.label[given], known[given]))
+        if not learning["finite"]:
+            raise command_line.Stopped(f"a reward or an answer became NaN or infinite in round {iteration + 1}")
+        label_or_none = jnp.where(answers.weight > 0, answers.label, jnp.nan)
+        parts.append((records, np.full(len(records), iteration), label_or_none[given], known[given]))
         rows.append(acting | learning)
         last = iteration + 1 == config.labels.warmup
         session.show(
@@ -141,10 +148,11 @@ def _rounds(
 def _labels(
     source: Source, records: np.ndarray, iterations: np.ndarray, label: np.ndarray, probability: np.ndarray
 ) -> Labels:
-    """Returns what the oracle said as if it had been said on the page: of clips on the left and on the right."""
+    """Returns what the synthetic teacher said as if on the page: of clips on the left and on the right."""
     sides = random.Random(source.run)
     swapped = np.array([sides.random() < 0.5 for _ in records])
     words = np.where(label == 0.5, "tie", np.where((label == 1.0) != swapped, "left", "right"))
+    words = np.where(np.isnan(label), "cannot_tell", words)
     now = time.time()
     answers = [
         Answer(
@@ -180,7 +188,7 @@ def main() -> None:
     clock.phases["import"] = time.perf_counter() - _STARTED
     check_teacher(run)
     try:
-        (ask_oracle if _TEACHER.value == SYNTHETIC else ask_people)(run, clock)
+        (ask_teacher if _TEACHER.value == SYNTHETIC else ask_people)(run, clock)
     except KeyboardInterrupt:
         raise command_line.Stopped(f"interrupted; go on with --out {run.path} --resume") from None
     results.report(run, results.outline(run, clock) | results.answers(run), [run.path / run_folder.LABELS], describe)

@@ -29,7 +29,7 @@ from experiments import (  # noqa: E402
     study_figures,
 )
 from rlhf_jax import query_rules, settings  # noqa: E402
-from rlhf_jax.config import TEACHERS  # noqa: E402
+from rlhf_jax.config import TEACHER_PRESETS  # noqa: E402
 from rlhf_jax.run_folder import RunFolder  # noqa: E402
 
 ORACLE = "oracle"
@@ -43,7 +43,9 @@ _RULES = flags.DEFINE_list(
     "rules", ["uniform", "information_gain", "k_centre"], "Query rules beside the default one, or all."
 )
 _TEACHERS = flags.DEFINE_list(
-    "teachers", [ORACLE, "person_90"], f"Teachers, or all: {', '.join(TEACHERS)}. The defaults have the {ORACLE}."
+    "teachers",
+    [ORACLE, "person_90"],
+    f"Teachers, or all: {', '.join(TEACHER_PRESETS)}. The defaults have the {ORACLE}.",
 )
 
 
@@ -63,7 +65,7 @@ def conditions() -> run_flags.Conditions:
     rules = _named("rules", _RULES.value, list(query_rules.RULES))
     lanes = {f"labels_{budget}": _lane(base, usual, ORACLE, budget, budgets[-1]) for budget in budgets}
     for rule in dict.fromkeys([usual, *rules]):
-        for teacher in _named("teachers", _TEACHERS.value, list(TEACHERS)):
+        for teacher in _named("teachers", _TEACHERS.value, list(TEACHER_PRESETS)):
             for budget in budgets:
                 if (rule, teacher) != (usual, ORACLE):
                     name = f"{rule}/{teacher}/labels_{budget}"
@@ -84,7 +86,7 @@ def _lane(base: rlhf_jax.Config, rule: str, teacher: str, budget: int, largest: 
     return dataclasses.replace(
         base,
         queries=dataclasses.replace(base.queries, selection=rule),
-        teacher=TEACHERS[teacher],
+        teacher=TEACHER_PRESETS[teacher],
         labels=dataclasses.replace(base.labels, budget=budget, max_budget=largest),
     )
 
@@ -99,7 +101,7 @@ def draw(run: RunFolder, result: results.Result) -> list[Path]:
     """Draws the normalised returns against the labels, a panel for each teacher; returns the file."""
     panels: dict[str, dict[str, dict[int, np.ndarray]]] = {}
     for name, config in run.conditions.items():
-        teacher = next(key for key, settings_of in TEACHERS.items() if settings_of == config.teacher)
+        teacher = next(key for key, settings_of in TEACHER_PRESETS.items() if settings_of == config.teacher)
         lines = panels.setdefault(f"teacher: {teacher}", {})
         returns = pendulum_return.normalise(result.evaluation[name]["return"])
         lines.setdefault(config.queries.selection, {})[config.labels.budget] = returns

@@ -6,6 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ import jax
 import numpy as np
 
 from experiments import evaluation, figures, seed_statistics, session, tables
-from rlhf_jax import parallel, run_folder, settings, training
+from rlhf_jax import diagnostics, parallel, run_folder, settings, training
 from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment, rendering
 from rlhf_jax.labelling.desk import Desk
 from rlhf_jax.labelling.label_store import LabelStore
 from rlhf_jax.run_folder import RunFolder
+
+ALARM_WINDOW = 5  # iterations
+alarms = jax.jit(jax.vmap(partial(diagnostics.over_optimisation, window=ALARM_WINDOW)))
+"""`[seeds, points]` learnt and true returns to whether the learnt one is being exploited."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +112,23 @@ def _row(config: Config, result: Result, name: str) -> dict[str, Any]:
         "reward_accuracy": judged["on_policy.accuracy"].mean() if judged else None,
         "reward_correlation": judged["on_policy.correlation"].mean() if judged else None,
         "reward": {key: values.mean() for key, values in judged.items()},
+        **_course(config, result.metrics[name]),
     }
+
+
+def _course(config: Config, metrics: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Returns what the training of a learnt reward went through.
+
+    `tie_rate` and `silence_rate` are shares of the queries; `alarms` is the first iteration, of each seed, in which the
+    learnt return had risen and the true one fallen by more than noise, None where that never was.
+    """
+    if config.use_true_reward:
+        return dict.fromkeys(("tie_rate", "silence_rate", "alarms"))
+    ties, silences = float(metrics["ties"].sum()), float(metrics["silences"].sum())
+    asked = max(float(metrics["labels"][:, -1].sum()) + silences, 1.0)
+    fired = np.asarray(alarms(metrics["predicted_return"], metrics["return"]))
+    first = [int(seed.argmax()) + 1 if seed.any() else None for seed in fired]
+    return {"tie_rate": ties / asked, "silence_rate": silences / asked, "alarms": first}
 
 
 def _judged(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -78,4 +78,4 @@ def refuse_settings(*names: str) -> None:
     """Raises ValueError if --set names a setting that a flag of the experiment decides."""
     for name in names:
         if any(text.split("=")[0].strip() == name for text in SET.value):
-            raise ValueError(f"--set {name} has no say here: a flag of its own decides it")
+            raise ValueError(f"--set {name} has no say here: this experiment decides it")

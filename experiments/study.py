@@ -98,13 +98,15 @@ def _loop(
                 agent, iteration = bad[np.argmin(bad[:, 1])]
                 good = f"the last good checkpoint is iteration {done} in {run.checkpoints}"
                 raise Stopped(
-                    f"{run.agent_name(agent)}: a loss, reward, parameter or answer became NaN or infinite in iteration "
-                    f"{done + iteration + 1}; {good if done else 'there is no checkpoint yet'}"
+                    f"{run.agent_name(agent)}: a loss, reward, parameter or answer of the teacher became NaN or "
+                    f"infinite in iteration {done + iteration + 1}; {good if done else 'there is no checkpoint yet'}"
                 )
             metrics = {k: np.concatenate([metrics[k], v], 1) if metrics else v for k, v in chunk.items()}
             session.append_metrics(run, chunk, done)
             done += starts.step
             progress.show(done, chunk)
+            if done - starts.step < _warmup(run) <= done or done == starts.stop:
+                _say_if_nothing_is_learnt(run, metrics)
             if interrupted() and done < starts.stop:
                 session.save(run, done, states, metrics)
                 raise Stopped(f"stopped at iteration {done}, which is saved; go on with --out {run.path} --resume")
@@ -113,6 +115,23 @@ def _loop(
                 saved = time.perf_counter()
     session.save(run, starts.stop, states, metrics)
     return states, metrics
+
+
+def _warmup(run: RunFolder) -> int:
+    return next(iter(run.conditions.values())).labels.warmup
+
+
+def _say_if_nothing_is_learnt(run: RunFolder, metrics: dict[str, np.ndarray]) -> None:
+    """Says of which conditions no answer so far prefers one clip to the other."""
+    for name, found in run.by_condition(metrics).items():
+        config, answers, ties = run.conditions[name], found["labels"][:, -1], found["ties"].sum(1)
+        silences = found["silences"].sum(1)
+        asks = not (config.use_true_reward or config.reward.frozen or config.reward.targets)
+        if asks and (answers == ties).all() and (answers + silences).any():
+            session.say(
+                f"{name}: nothing to learn from so far, no answer prefers one clip to the other "
+                f"({int(ties.sum())} ties, {int(silences.sum())} queries without an answer)"
+            )
 
 
 class Progress:

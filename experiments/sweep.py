@@ -8,6 +8,7 @@ from absl import flags
 from experiments import run_flags
 from experiments.run_flags import Conditions
 from rlhf_jax import settings
+from rlhf_jax.config import Config
 
 SWEEP = flags.DEFINE_multi_string(
     "sweep",
@@ -36,14 +37,21 @@ def swept(conditions: Conditions, *decided: str) -> Conditions:
     values = dict(_parse(text, (*_SHARED, *decided)) for text in SWEEP.value)
     if len(values) < len(SWEEP.value):
         raise ValueError(f"--sweep names a setting twice: {', '.join(SWEEP.value)}")
+    idle = [path for path in values if all(_is_idle(path, config) for config in conditions.values())]
+    if idle:
+        raise ValueError(f"--sweep {idle[0]} has no say here: every agent is given the true reward")
     out: Conditions = {}
     for name, config in conditions.items():
-        paths = [p for p in values if not (config.use_true_reward and p.startswith(_LEARNING_THE_REWARD))]
+        paths = [path for path in values if not _is_idle(path, config)]
         for combination in itertools.product(*(values[path] for path in paths)):
             assignments = [f"{path}={value}" for path, value in zip(paths, combination, strict=True)]
             full_name = "/".join([name, ",".join(assignments)]) if paths else name
             out[full_name] = settings.override(config, assignments)
     return out
+
+
+def _is_idle(path: str, config: Config) -> bool:
+    return config.use_true_reward and path.startswith(_LEARNING_THE_REWARD)
 
 
 def _parse(text: str, fixed: Sequence[str]) -> tuple[str, Sequence[str]]:
@@ -54,7 +62,9 @@ def _parse(text: str, fixed: Sequence[str]) -> tuple[str, Sequence[str]]:
     if len(set(values)) < len(values):
         raise ValueError(f"--sweep {text!r} names a value twice")
     if path in fixed or path.endswith("hidden"):
-        raise ValueError(f"--sweep {path} is not possible: all conditions share it, or a flag of its own decides it")
+        raise ValueError(
+            f"--sweep {path} is not possible: all conditions share it, this experiment decides it, or it is a list"
+        )
     if any(assignment.split("=")[0].strip() == path for assignment in run_flags.SET.value):
         raise ValueError(f"{path} is named by both --set and --sweep; name it once")
     return path, values

@@ -14,12 +14,12 @@ Axes, by the same letters everywhere:
 Rollouts are time-major, `[T, N, ...]`; pairs are `[Q, 2, L, ...]`.
 """
 
-from rlhf_jax.config import TEACHERS, Config, LabelConfig, PPOConfig, QueryConfig, RewardConfig, TeacherConfig
+from rlhf_jax.config import TEACHER_PRESETS, Config, LabelConfig, PPOConfig, QueryConfig, RewardConfig, TeacherConfig
 from rlhf_jax.environments import Environment, make, wrap
 from rlhf_jax.training import TrainState, absorb, advance, init, iteration, propose, train
 
 __all__ = [
-    "TEACHERS",
+    "TEACHER_PRESETS",
     "Config",
     "Environment",
     "LabelConfig",

@@ -112,7 +112,7 @@ class TeacherConfig:
     discount: float = 1.0
 
 
-TEACHERS: dict[str, TeacherConfig] = {
+TEACHER_PRESETS: dict[str, TeacherConfig] = {
     "oracle": TeacherConfig(),
     # Asked the same pair twice, agrees with itself 90 times of 100 on pairs of normal returns, and 93 are right.
     "person_90": TeacherConfig(temperature=0.182),

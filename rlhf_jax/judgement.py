@@ -43,7 +43,8 @@ def judge(
     opinion = teacher.opinion(true, scale, config=config.teacher)
     model = bradley_terry.preference_probability(jnp.moveaxis(member_returns.sum(2), -1, 0), config.reward.error_rate)
     pair_metrics, reliability = _judge_pairs(model.mean(0), opinion, distinct)
-    ranked = slice(None, None, max(1, predicted.size // _RANKED_STEPS))
+    # An odd stride, which goes through all environments if their number is a power of two.
+    ranked = slice(None, None, (predicted.size // _RANKED_STEPS) | 1)
     return pair_metrics | {
         "correlation": diagnostics.correlation(predicted, steps.true_reward),
         "rank_correlation": diagnostics.rank_correlation(predicted.ravel()[ranked], steps.true_reward.ravel()[ranked]),

@@ -22,9 +22,10 @@ class Moments:
 
     @property
     def std(self) -> jax.Array:
-        """`[...]` population standard deviation; 1 where nothing has varied yet."""
+        """`[...]` population standard deviation; 1 where nothing has varied yet, but for rounding."""
         variance = self.m2 / jnp.maximum(self.count, 1.0)
-        return jnp.where(variance > 1e-8, jnp.sqrt(jnp.maximum(variance, 1e-8)), 1.0)
+        varies = variance > 1e-12 * jnp.square(self.mean)
+        return jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1.0)), 1.0)
 
 
 def init(shape: Sequence[int] = ()) -> Moments:

@@ -189,3 +189,31 @@ def register_rule(name: str, rule: Rule) -> None:
     if name in RULES:
         raise ValueError(f"there is a rule {name!r} already; all: {', '.join(RULES)}")
     RULES[name] = rule
+
+
+def check(name: str) -> None:
+    """Tries a rule on shapes, without computing anything.
+
+    Raises:
+      ValueError: it is unknown or fails, or does not return which candidates to ask about.
+    """
+    if name not in RULES:
+        raise ValueError(f"queries.selection = {name!r}; it must be one of {', '.join(RULES)}")
+    pairs, number = 6, 2
+    example = Candidates(
+        member_returns=jnp.zeros((3, pairs, 2)),
+        features=jnp.zeros((pairs, 4)),
+        answered=jnp.zeros((5, 4)),
+        filled=jnp.ones(5, bool),
+        eligible=jnp.ones(pairs, bool),
+    )
+    try:
+        chosen = jax.eval_shape(lambda key: RULES[name](key, example, number), jax.random.key(0))
+        good = chosen.shape == (number,) and jnp.issubdtype(chosen.dtype, jnp.integer)
+    except Exception as error:  # It may be anybody's, and fail in any way.
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"query rule {name!r} does not work: {reason}") from error
+    if not good:
+        raise ValueError(
+            f"query rule {name!r} returns {chosen}; [{number}] whole numbers are needed for {number} queries"
+        )

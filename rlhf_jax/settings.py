@@ -5,7 +5,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from rlhf_jax import queries, query_rules, teacher
@@ -153,12 +153,11 @@ def _contradictions(config: Config, env: Environment) -> Iterator[str]:
             f"queries.segment_length = {length} is longer than the episode of {env.horizon} steps or "
             f"rollout_length = {config.rollout_length}"
         )
-    names: dict[str, Iterable[str]] = {"queries.selection": query_rules.RULES, "labels.schedule": queries.SCHEDULES}
-    for path, known in names.items():
-        if (name := to_dict(config, flat=True)[path]) not in known:
-            yield f"{path} = {name!r}; it must be one of {', '.join(known)}"
-            return
+    query_rules.check(config.queries.selection)
     teacher.check(config.teacher)
+    if labels.schedule not in queries.SCHEDULES:
+        yield f"labels.schedule = {labels.schedule!r}; it must be one of {', '.join(queries.SCHEDULES)}"
+        return
     if labels.warmup >= config.iterations:
         yield f"labels.warmup = {labels.warmup} leaves nothing of iterations = {config.iterations} to train in"
         return

@@ -232,8 +232,8 @@ def ceiling(opinion: Opinion, asked: jax.Array) -> tuple[jax.Array, jax.Array]:
       asked: `[Q]` whether the query is asked.
 
     Returns:
-      `[]` accuracy on answers that are no ties, and `[]` mean log-likelihood of all answers in nats, which is minus
-      their entropy; NaN if there are none.
+      `[]` accuracy on answers that are no ties, and `[]` mean log-likelihood of all answers in nats: minus their
+      entropy, and −log 2 for every tie, which a model of preferences cannot foresee; NaN if there are none.
     """
     decided, answered = asked * (opinion.first + opinion.second), asked * (1.0 - opinion.silence)
     right = (asked * jnp.maximum(opinion.first, opinion.second)).sum() / decided.sum()
@@ -246,13 +246,17 @@ def check(config: TeacherConfig) -> None:
     """Tries the teacher of the settings on a few pairs.
 
     Raises:
-      ValueError: it is unknown, or what it says is not a probability for each of the four answers.
+      ValueError: it is unknown or fails, or what it says is not a probability for each of the four answers.
     """
     if config.name not in TEACHERS:
         raise ValueError(f"teacher.name = {config.name!r}; it must be one of {', '.join(TEACHERS)}")
     rewards = jax.random.normal(jax.random.key(0), (32, 2, 5)) - 1.0
     scale = Moments(count=jnp.float32(64), mean=jnp.float32(-5), m2=jnp.float32(320))
-    said = jax.tree.map(np.asarray, opinion(rewards, scale, config=config))
+    try:
+        said = jax.tree.map(np.asarray, opinion(rewards, scale, config=config))
+    except Exception as error:  # It may be anybody's, and fail in any way.
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"teacher {config.name!r} does not work: {reason}") from error
     if not isinstance(said, Opinion):
         raise ValueError(f"teacher {config.name!r} returns no Opinion, but {type(said).__name__}")
     for field in dataclasses.fields(said):

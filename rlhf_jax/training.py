@@ -186,7 +186,7 @@ def absorb(
         "labels": data.added,
         **_count(asked, answers),
         "predicted_return": predicted.mean() * env.horizon,
-        "finite": _all_finite((agent.actor, agent.critic, ensemble.params, rewards, answers.label)),
+        "finite": _all_finite((agent.actor, agent.critic, ensemble.params, rewards, answers.label * answers.weight)),
         **fit_metrics,
         **ppo_metrics,
     }

@@ -135,6 +135,9 @@ def test_summary_has_exactly_the_documented_keys(tiny_run):
         "reward_accuracy",
         "reward_correlation",
         "reward",
+        "tie_rate",
+        "silence_rate",
+        "alarms",
     }
     assert all(set(row) == keys for row in summary["conditions"].values())
 

@@ -328,7 +328,7 @@ REFUSED = {
     "train --reward fitted --env CartPole-v1": ["CartPole-v1", "fitted", "Pendulum-v1"],
     "train --reward fitted --labels 9": ["--labels 9", "frozen"],
     "train --reward fitted --nofrozen": ["--labels 0", "--nofrozen"],
-    "train --reward fitted --set reward.members=5": ["reward.members=5", "3", "fitted"],
+    "train --reward fitted --set reward.members=4": ["reward.members=4", "5", "fitted"],
     "train --reward fitted --set reward.hidden=9": ["reward.hidden=(9,)", "(8,)"],
     "train --reward fitted --set queries.segment_length=12": ["queries.segment_length=12", "10"],
     "train --reward fitted --set reward.frozen=false": ["reward.frozen"],

@@ -7,7 +7,7 @@ import pytest
 
 import rlhf_jax
 from rlhf_jax import settings
-from rlhf_jax.config import TEACHERS, Config
+from rlhf_jax.config import TEACHER_PRESETS, Config
 
 PENDULUM = rlhf_jax.make("Pendulum-v1")
 # Numbers that the messages quote, whatever the defaults are.
@@ -256,9 +256,9 @@ def test_largest_capacity_that_is_refused_is_one_less_than_the_busiest_iteration
     settings.validate(settings.override(BASE, ["labels.capacity=10"]), PENDULUM)
 
 
-@pytest.mark.parametrize("name", TEACHERS)
+@pytest.mark.parametrize("name", TEACHER_PRESETS)
 def test_preset_teachers_are_valid(name):
-    settings.validate(dataclasses.replace(BASE, teacher=TEACHERS[name]), PENDULUM)
+    settings.validate(dataclasses.replace(BASE, teacher=TEACHER_PRESETS[name]), PENDULUM)
 
 
 @pytest.mark.parametrize("changes", ["labels.initial_fraction=1", "queries.random_share=1", "teacher.discount=0"])

@@ -8,7 +8,7 @@ import pytest
 
 from experiments import seed_statistics
 from rlhf_jax import checkpoint, run_folder, settings
-from rlhf_jax.config import TEACHERS
+from rlhf_jax.config import TEACHER_PRESETS
 
 ITERATIONS = 12
 SETTINGS = {
@@ -109,12 +109,15 @@ def test_label_efficiency_has_every_combination_but_the_defaults_once(studies):
     budgets = [25, 50, 100, 200, 350, 700, 1400]
     expected = [f"labels_{n}" for n in budgets]
     for rule in ("disagreement", "uniform"):
-        teachers = [teacher for teacher in TEACHERS if (rule, teacher) != ("disagreement", "oracle")]
+        teachers = [teacher for teacher in TEACHER_PRESETS if (rule, teacher) != ("disagreement", "oracle")]
         expected += [f"{rule}/{teacher}/labels_{n}" for teacher in teachers for n in budgets]
     assert list(run.conditions) == expected
     lane = run.conditions["uniform/person_90/labels_50"]
     assert (lane.queries.selection, lane.labels.budget, lane.labels.max_budget) == ("uniform", 50, 1400)
-    assert lane.teacher == TEACHERS["person_90"] and run.conditions["labels_50"].teacher == TEACHERS["oracle"]
+    assert (
+        lane.teacher == TEACHER_PRESETS["person_90"]
+        and run.conditions["labels_50"].teacher == TEACHER_PRESETS["oracle"]
+    )
 
 
 def test_ablations_are_what_they_are_called(studies):

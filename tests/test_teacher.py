@@ -145,7 +145,7 @@ PRESETS = {
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets(name):
-    opinion = standard((-6.0, -10.0), (-9.0, -9.4), (-11.2, -12.0), **dataclasses.asdict(config.TEACHERS[name]))
+    opinion = standard((-6.0, -10.0), (-9.0, -9.4), (-11.2, -12.0), **dataclasses.asdict(config.TEACHER_PRESETS[name]))
     assert_says(opinion, *PRESETS[name])
 
 
@@ -153,7 +153,7 @@ def test_preset_that_forgets():
     """0.9 · 1.05 is less than 1."""
     rewards = jnp.array([[[1.05, 0.0], [0.0, 1.0]]])
     for name, expected in (("oracle", FIRST), ("myopic", SECOND)):
-        assert_says(teacher.opinion(rewards, SCALE, config=config.TEACHERS[name]), expected)
+        assert_says(teacher.opinion(rewards, SCALE, config=config.TEACHER_PRESETS[name]), expected)
 
 
 @pytest.mark.parametrize(("factor", "shift"), [(1e-2, 0.0), (1.0, 50.0), (1.0, -9.0), (300.0, -4e3)])

@@ -143,7 +143,7 @@ def test_model_that_predicts_the_expected_label_reaches_the_ceiling():
 def preferred(name, gaps):
     """The probability by which this preset prefers slot 0, for gaps between the returns in spreads."""
     rewards = jnp.stack([40.0 * jnp.asarray(gaps, jnp.float32) - 100.0, jnp.full(len(gaps), -100.0)], -1)[..., None]
-    opinion = teacher.opinion(rewards, SCALE, config=config.TEACHERS[name])
+    opinion = teacher.opinion(rewards, SCALE, config=config.TEACHER_PRESETS[name])
     assert not opinion.tie.any() and not opinion.silence.any()
     return np.asarray(opinion.first, float)
 
@@ -182,9 +182,9 @@ def test_teacher_of_the_example_is_known_by_its_name(teachers):
         teacher.register_teacher("hasty", teacher.standard)
 
 
-@pytest.mark.parametrize("name", config.TEACHERS)
+@pytest.mark.parametrize("name", config.TEACHER_PRESETS)
 def test_presets_pass_the_check(name):
-    teacher.check(config.TEACHERS[name])
+    teacher.check(config.TEACHER_PRESETS[name])
 
 
 def saying(first, second, tie=0.0, silence=0.0):

@@ -1,4 +1,4 @@
-"""What the numbers about a learnt reward mean, in words; see `experiments.verdicts`."""
+"""What the numbers about a learnt reward mean, in words; see `experiments.reporting.verdicts`."""
 
 from collections.abc import Mapping
 

@@ -47,8 +47,9 @@ def _state(run: RunRecord) -> Iterator[Part]:
     if run.finished:
         return
     done = min(condition.points for condition in run.conditions)
-    total = max(condition.settings.get("iterations", 0) for condition in run.conditions)
-    yield f"This run is not finished: it has done {done} of {total} iterations, and there is no evaluation yet."
+    totals = [int(c.settings.get("iterations", c.settings.get("epochs", 0))) for c in run.conditions]
+    of = f" of {max(totals)}" if all(totals) else ""
+    yield f"This run is not finished: it has done {done}{of} iterations, and there is no evaluation yet."
 
 
 def _overview(judged: Mapping[str, dict[str, Verdict | None]]) -> list[tuple[str, str]]:

@@ -6,20 +6,18 @@ interquartile mean with its 95 % bootstrap interval. The words are chosen by the
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial, wraps
+from functools import wraps
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import seed_statistics, tables
+from experiments import results, seed_statistics, tables
 from experiments.captions import minus
-from rlhf_jax import diagnostics
 
 TAIL = 5
 """Iterations at the end of which the mean is taken."""
-WINDOW = 5
+WINDOW = results.ALARM_WINDOW
 """Iterations over which the alarm smooths; it needs four times as many to start."""
 FEW_SEEDS = 5
 """Below these a bootstrap interval is too narrow."""
@@ -181,12 +179,9 @@ def _compared(values: np.ndarray, name: str, others: np.ndarray) -> str:
     return f"That is {words}; the 95 % interval of the difference is {interval}."
 
 
-_alarms = jax.jit(jax.vmap(partial(diagnostics.over_optimisation, window=WINDOW)))
-
-
 def alarms(proxy: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Returns the `[S, P]` alarm of each seed that the proxy rises while the true return falls."""
-    return np.asarray(_alarms(jnp.asarray(proxy, jnp.float32), jnp.asarray(truth, jnp.float32)))
+    return np.asarray(results.alarms(jnp.asarray(proxy, jnp.float32), jnp.asarray(truth, jnp.float32)))
 
 
 @needs(2)
