@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
@@ -98,17 +99,7 @@ def label_efficiency(
     floor = _lowest_end(panels)
     for axes, (panel, lines) in zip(grid, panels.items(), strict=False):
         for name, line in lines.items():
-            look = names.index(name)
-            colour, labels = figure_style.COLOURS[look % len(figure_style.COLOURS)], sorted(line)
-            dashes = figure_style.STYLES[look % len(figure_style.STYLES)]
-            ends = np.array([seed_statistics.bootstrap_interval(line[n], _mean) for n in labels]).T
-            middle = [line[n].mean() for n in labels]
-            if len(names) <= _MOST_BANDS:
-                axes.fill_between(labels, *ends, color=colour, alpha=0.1, linewidth=0)
-            marker = figure_style.MARKERS[look % len(figure_style.MARKERS)]
-            axes.plot(
-                labels, middle, color=colour, linestyle=dashes, linewidth=1.6, marker=marker, markersize=4, label=name
-            )
+            _draw_line(axes, name, names.index(name), line, band=len(names) <= _MOST_BANDS)
         figure_style.decorate(axes)
         axes.set_title(panel, loc="left", fontsize=9.5, color=figure_style.INK)
         axes.set_xscale("log")
@@ -126,6 +117,19 @@ def label_efficiency(
     figure.supxlabel("labels", fontsize=9.5, color=figure_style.INK)
     figure.supylabel(ylabel, fontsize=9.5, color=figure_style.INK)
     figure_style.save(figure, path)
+
+
+def _draw_line(axes: Axes, name: str, look: int, line: Mapping[int, np.ndarray], *, band: bool) -> None:
+    labels = sorted(line)
+    style: dict[str, Any] = {
+        "color": figure_style.COLOURS[look % len(figure_style.COLOURS)],
+        "linestyle": figure_style.STYLES[look % len(figure_style.STYLES)],
+        "marker": figure_style.MARKERS[look % len(figure_style.MARKERS)],
+    }
+    if band:
+        ends = np.array([seed_statistics.bootstrap_interval(line[n], _mean) for n in labels]).T
+        axes.fill_between(labels, *ends, color=style["color"], alpha=0.1, linewidth=0)
+    axes.plot(labels, [line[n].mean() for n in labels], linewidth=1.6, markersize=4, label=name, **style)
 
 
 def _lowest_end(panels: Mapping[str, Mapping[str, Mapping[int, np.ndarray]]]) -> float:
