@@ -14,7 +14,8 @@ def answers(summary: dict[str, Any]) -> list[str]:
     return [
         f"Why RLHF can beat its data: it returns {means['rlhf']}, the best policy behind the data "
         f"{means['best_checkpoint']}. A preference says which way is better, not how good is good enough; the reward "
-        "that explains it goes on rising beyond the best trajectory, and reinforcement learning follows it there.",
+        "that explains it sets the few long episodes above the many short ones, and reinforcement learning makes the "
+        "exception the rule.",
         f"Behavioural cloning returns {means['behavioural_cloning']}, the trajectories {average} on average: it copies "
         "what was done, good and bad alike, and has no notion of better.",
         f"Inverse RL returns {means['inverse_rl']}: it takes all trajectories for what is wanted, looks for the reward "

@@ -47,7 +47,8 @@ def together(paths: Sequence[str]) -> Labels:
     """Returns the labels of all folders and files, each answer once.
 
     Raises:
-      ValueError: one of them is none, or they cannot be put together, or no answer says which clip is better.
+      ValueError: one of them is none, or they cannot be put together, no answer says which clip is better, or what was
+        seen or done is not a number.
     """
     labels = [labels_file.load(Path(path)) for path in paths]
     with ExitStack() as stack:
@@ -62,6 +63,9 @@ def together(paths: Sequence[str]) -> Labels:
         raise ValueError(
             f"there is nothing to learn from in {', '.join(paths)}: no answer prefers one clip to the other"
         )
+    for name in ("observation", "action"):
+        if not np.isfinite(merged.records[name]).all():
+            raise ValueError(f"{', '.join(paths)}: {name} holds values that are NaN or infinite")
     return merged
 
 

@@ -235,10 +235,6 @@ REFUSED = {
     "no answers": (changed(answers__answer=None), ["damaged", "no answers.answer"]),
     "fewer pairs": (changed(pairs__action=lambda array: array[1:]), ["damaged", "pairs.action", "[5, 2, 5]"]),
     "another length": (changed(segment_length=np.array(7)), ["damaged", "pairs.observation", "[6, 2, 7]"]),
-    "observations that are no numbers": (
-        changed(pairs__observation=lambda array: np.full_like(array, np.nan)),
-        ["damaged", "pairs.observation", "NaN"],
-    ),
     "fewer answers": (changed(answers__shown=lambda array: array[1:]), ["damaged", "answers.shown", "[9]"]),
     "answers as numbers": (changed(answers__answer=np.zeros(9)), ["damaged", "answers.answer is float64"]),
     "an unknown answer": (changed(answers__answer=first("maybe")), ["damaged", "'maybe'", "cannot_tell"]),

@@ -321,6 +321,7 @@ REFUSED = {
     "fit gathered --out fitted": ["--out fitted", "not empty"],
     "fit gathered --out new --resume": ["--resume"],
     "fit unanswered": ["nothing to learn from", "unanswered"],
+    "fit blind.npz": ["blind.npz", "observation", "NaN"],
     "train --reward missing": ["missing", "config.json"],
     "train --reward true --labels 9": ["--labels", "true"],
     "train --reward true --nofrozen": ["--[no]frozen", "true"],
@@ -372,6 +373,8 @@ def refusals(chain, command_lines):
     labels = labels_file.read(folder / "labels.npz")
     with np.load(folder / "labels.npz") as arrays:
         np.savez(folder / "newer.npz", **dict(arrays) | {"version": 2})
+        blind = {"pairs.observation": np.full_like(arrays["pairs.observation"], np.nan)}
+        np.savez(folder / "blind.npz", **dict(arrays) | blind)
     env = rlhf_jax.make("Pendulum-v1")
     source = dataclasses.replace(labels.source, layout=pairs.layout(env, 7))
     records = np.zeros(LABELS, source.layout)

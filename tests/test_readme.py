@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 
 import rlhf_jax
-from rlhf_jax import training
+from rlhf_jax import query_rules, teacher, training
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
-def test_python_blocks_of_the_readme_run_in_order():
+def test_python_blocks_of_the_readme_run_in_order(monkeypatch):
+    monkeypatch.setattr(teacher, "TEACHERS", dict(teacher.TEACHERS))
+    monkeypatch.setattr(query_rules, "RULES", dict(query_rules.RULES))
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(blocks) == 2
     names: dict = {}

@@ -185,8 +185,6 @@ def _labels(arrays: dict[str, np.ndarray]) -> Labels:
             raise KeyError(f"pairs.{name}")
     for name, part in parts.items():
         _expect(f"pairs.{name}", part, "biuf", (count, 2, length))
-        if not np.isfinite(part).all():
-            raise ValueError(f"pairs.{name} holds values that are NaN or infinite")
     records = np.zeros(count, [(name, part.dtype, part.shape[1:]) for name, part in parts.items()])
     for name, part in parts.items():
         records[name] = part
