@@ -146,10 +146,12 @@ def test_what_is_being_written_is_not_read(run, tmp_path):
 def test_conditions_that_only_have_a_result_are_reported(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     summary = json.loads((run / "summary.json").read_text())
-    summary["conditions"]["best_checkpoint"] = {"eval_return": [-300.0] * 4}
+    summary["conditions"]["best_checkpoint"] = {"eval_return": [-300.0] * 4, "deterministic_mean": -250.0}
     (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
-    last = record.read(tmp_path / "run").conditions[-1]
+    read = record.read(tmp_path / "run")
+    last = read.conditions[-1]
     assert last.name == "best_checkpoint" and last.points == 0 and not last.learns_reward
+    assert "The trained policy, exploring as in training, earns a true return of −300.0" in report.html(read)
     np.testing.assert_array_equal(last.eval_returns, [-300.0] * 4)
 
 

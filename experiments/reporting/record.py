@@ -20,7 +20,8 @@ class ConditionRecord:
     judgement: `[seeds]` of each "<states>.<metric>" at the end.
     reliability: `[seeds, bins, 3]` mean predicted probability, mean answer and weight of each bin.
     reward_map: `[seeds, H, W]` learnt reward on the plane of the environment.
-    eval_returns: `[seeds]` return of the deterministic policy at the end.
+    eval_returns: `[seeds]` return of the policy at the end.
+    explores: whether the policy explored there, too; where it did, the run says what it earns without.
     normalised: mean of the same, 0 for random actions and 1 for the optimum.
     """
 
@@ -31,6 +32,7 @@ class ConditionRecord:
     reliability: np.ndarray | None = None
     reward_map: np.ndarray | None = None
     eval_returns: np.ndarray | None = None
+    explores: bool = False
     normalised: float | None = None
 
     @property
@@ -160,6 +162,7 @@ def _read_condition(
         reliability=_load(folder / "reliability.npy"),
         reward_map=_load(folder / "reward_map.npy"),
         eval_returns=returns,
+        explores="deterministic_mean" in row,
         normalised=row.get("normalised"),
     )
     arrays = {"reliability.npy": (record.reliability, 3), "reward_map.npy": (record.reward_map, 3)}

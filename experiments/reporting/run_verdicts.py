@@ -100,4 +100,7 @@ def _return_verdict(condition: ConditionRecord, run: RunRecord) -> Verdict | Non
     if reference is None and others:
         reference = max(others, key=lambda name: float(seed_statistics.interquartile_mean(others[name])))
     compared = None if reference in (None, condition.name) else (reference, others[reference])
-    return verdicts.returns(values, normalised=condition.normalised, reference=compared, in_training=in_training)
+    acting = "In training, exploring, the policy" if in_training else "The trained policy, without exploring,"
+    if condition.explores:
+        acting = "The trained policy, exploring as in training,"
+    return verdicts.returns(values, normalised=condition.normalised, reference=compared, acting=acting)

@@ -87,7 +87,7 @@ def _return_row(condition: ConditionRecord, values: np.ndarray, in_training: boo
         verdicts.with_interval(values),
         minus(f"{values.mean():.1f}"),
         minus(f"{values.min():.1f}"),
-        "exploring" if in_training else "deterministic",
+        "exploring" if in_training or condition.explores else "deterministic",
     ]
 
 

@@ -121,7 +121,7 @@ def returns(
     *,
     normalised: float | None = None,
     reference: tuple[str, np.ndarray] | None = None,
-    in_training: bool = False,
+    acting: str = "The trained policy, without exploring,",
 ) -> Verdict:
     """Says what the policy earns, and whether that differs from another condition.
 
@@ -129,12 +129,11 @@ def returns(
       values: `[S]` true return.
       normalised: mean of the same, 0 for random actions and 1 for the optimum.
       reference: name and `[S]` returns of what it is compared with.
-      in_training: whether the policy explored, because the run is not finished.
+      acting: who earns it, in words.
     """
-    text = "In training, exploring, the policy" if in_training else "The trained policy, without exploring,"
     known = values[np.isfinite(values)]
     brief = with_interval(known)
-    text += f" earns a true return of {brief} in an episode"
+    text = f"{acting} earns a true return of {brief} in an episode"
     if len(values) > 1:
         text += f", the worst of {len(known)} seeds {minus(f'{known.min():.1f}')}"
     if normalised is not None:
