@@ -95,6 +95,7 @@ def main() -> None:
         states, metrics = labelling.train(clock)
         labelling.say("finished", "Training is done, thank you. The agent is being evaluated.")
         result = results.conclude(run, states, metrics, labelling.lanes, labelling.env, clock)
+        results.write_table(run, result)
         with clock.phase("evaluate", "drawing"):
             (config,) = run.conditions.values()
             count = int(metrics["labels"].max())
