@@ -46,6 +46,8 @@ def run(job: dict) -> int:
     os.chdir(job["folder"])
     sys.argv = [job["module"], *job["arguments"]]
     if "interrupt" in job:
+        # Of a shell's background processes it is ignored, and they hand that down.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.stderr = Interrupting(sys.stderr, job["interrupt"])
     try:
         runpy.run_module(f"experiments.{job['module']}", run_name="__main__", alter_sys=True)
