@@ -1,5 +1,6 @@
 """Host only: checkpoints of whole training states, by orbax."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ def restore(folder: Path, iteration: int, like: Any) -> Any:
         with _manager(folder) as manager:
             tree = manager.restore(iteration, args=ocp.args.StandardRestore(shapes))
     except Exception as error:  # Orbax raises a dozen kinds, by what exactly is missing or damaged.
+        # It leaves tasks behind that failed alike, of which asyncio would tell at some later time.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ValueError(f"checkpoint {iteration} in {folder} is damaged or of another program: {reason}") from error
     if any(found.shape != x.shape for found, x in zip(jax.tree.leaves(tree), jax.tree.leaves(shapes), strict=True)):

@@ -211,7 +211,7 @@ REFUSED = {
     "--seeds=0": (["--seeds", "0"], 2),
     "--algorithm=sarsa": (["--algorithm", "sarsa", "policy_gradient|ppo"], 2),
     "--resume": (["--resume", "start again"], 2),
-    "--set=algorithm=ppo": (["--set algorithm", "flag"], 2),
+    "--set=algorithm=ppo": (["--set algorithm", "decides"], 2),
     "--set=env=Pendulum-v1": (["'Pendulum-v1'", "CartPole-v1"], 2),
     "--set=data.trajectory=3": (["'data.trajectory'", "data.trajectories"], 2),
     "--set=epochs=0": (["epochs = 0", "at least 1"], 2),

@@ -281,7 +281,7 @@ REFUSED = {
     "gather --env DiscountingChain-bsuite --teacher human --set queries.segment_length=5": ["cannot draw"],
     "gather --labels 0": ["--labels=0", "positive"],
     "gather --teacher oracle": ["oracle", "synthetic|human"],
-    "gather --set iterations=9": ["iterations", "flag"],
+    "gather --set iterations=9": ["iterations", "decides"],
     "gather --set labels.initial_fraction=0.5": ["labels.initial_fraction"],
     "gather --out gathered": ["--out gathered", "not empty"],
     "gather --resume --out gathered --teacher human": ["--teacher human", "gathered"],
