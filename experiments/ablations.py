@@ -70,12 +70,6 @@ def conditions() -> run_flags.Conditions:
     return {name: settings.override(base, changes) for name, changes in CHANGES.items()}
 
 
-def check(lanes: run_flags.Conditions) -> None:
-    """Checks the settings of every condition; raises ValueError."""
-    for config in lanes.values():
-        settings.validate(config, rlhf_jax.make(config.env))
-
-
 def summarise(run: RunFolder, result: results.Result, clock: session.Clock) -> dict[str, Any]:
     """Returns what `summary.json` holds: beside each condition's row how often it is better than the full method.
 
@@ -138,7 +132,7 @@ def main() -> None:
     """Trains, evaluates, draws and reports."""
     clock = session.Clock(_STARTED)
     session.say("starting")
-    run = run_flags.open_run("ablations", conditions, check, seeds=_SEEDS.value, settled=("seeds", "labels"))
+    run = run_flags.open_run("ablations", conditions, run_flags.check, seeds=_SEEDS.value, settled=("seeds", "labels"))
     env = rlhf_jax.make("Pendulum-v1")
     clock.phases["import"] = time.perf_counter() - _STARTED
     result = study.run_study(run, env, clock)

@@ -26,7 +26,7 @@ from absl import flags  # noqa: E402
 
 import rlhf_jax  # noqa: E402
 from experiments import command_line, results, run_flags, session  # noqa: E402
-from rlhf_jax import checkpoint, normalisation, parallel, preferences, reward_ensemble, run_folder, settings, training  # noqa: E402  # noqa: E402
+from rlhf_jax import checkpoint, normalisation, parallel, preferences, reward_ensemble, run_folder, settings, training  # noqa: E402
 from rlhf_jax.environments import Environment  # noqa: E402
 from rlhf_jax.labelling import labels_file, pairs  # noqa: E402
 from rlhf_jax.labelling.label_store import LabelStore  # noqa: E402
@@ -86,12 +86,6 @@ def conditions(labels: Labels) -> run_flags.Conditions:
             labels=dataclasses.replace(config.labels, budget=count, max_budget=count),
         )
     }
-
-
-def check(lanes: run_flags.Conditions) -> None:
-    """Checks the settings; raises ValueError."""
-    for config in lanes.values():
-        settings.validate(config, rlhf_jax.make(config.env))
 
 
 def begin(key: jax.Array, asked: Queries, label: jax.Array, *, env: Environment, config: rlhf_jax.Config) -> TrainState:
@@ -161,7 +155,7 @@ def main(*paths: str) -> None:
         if run_flags.RESUME.value:
             raise ValueError("--resume has no say here: fitting takes seconds; start again in another folder")
         labels = together(paths)
-    run = run_flags.open_run("fit", lambda: conditions(labels), check, seeds=1, settled=())
+    run = run_flags.open_run("fit", lambda: conditions(labels), run_flags.check, seeds=1, settled=())
     (config,) = run.conditions.values()
     env, told = rlhf_jax.make(config.env), np.flatnonzero(~np.isnan(labels.label))
     clock.phases["import"] = time.perf_counter() - _STARTED

@@ -64,11 +64,11 @@ def conditions() -> run_flags.Conditions:
 
 def check(lanes: run_flags.Conditions) -> None:
     """Checks the settings; raises ValueError."""
-    for config in lanes.values():
-        settings.validate(config, rlhf_jax.make(config.env))
-        if _TEACHER.value == "human":
+    run_flags.check(lanes)
+    if _TEACHER.value == "human":
+        for config in lanes.values():
             rendering.require(config.env)
-            labelling_session.check_page()
+        labelling_session.check_page()
     unused = ["synchronous"] if _TEACHER.value == "human" else ["synchronous", "instruction", "host", "port"]
     for name in unused:
         if flags.FLAGS[name].present:

@@ -56,8 +56,8 @@ def conditions(stored: StoredReward | None, initial: int) -> run_flags.Condition
 
 def check(lanes: run_flags.Conditions) -> None:
     """Checks the settings; raises ValueError."""
+    run_flags.check(lanes)
     for config in lanes.values():
-        settings.validate(config, rlhf_jax.make(config.env))
         rendering.require(config.env)
     labelling_session.check_page()
 

@@ -91,12 +91,6 @@ def _lane(base: rlhf_jax.Config, rule: str, teacher: str, budget: int, largest: 
     )
 
 
-def check(lanes: run_flags.Conditions) -> None:
-    """Checks the settings of every condition; raises ValueError."""
-    for config in lanes.values():
-        settings.validate(config, rlhf_jax.make(config.env))
-
-
 def draw(run: RunFolder, result: results.Result) -> list[Path]:
     """Draws the normalised returns against the labels, a panel for each teacher; returns the file."""
     panels: dict[str, dict[str, dict[int, np.ndarray]]] = {}
@@ -116,7 +110,7 @@ def main() -> None:
     clock = session.Clock(_STARTED)
     session.say("starting")
     settled = ("seeds", "labels", "rules", "teachers")
-    run = run_flags.open_run("label_efficiency", conditions, check, seeds=_SEEDS.value, settled=settled)
+    run = run_flags.open_run("label_efficiency", conditions, run_flags.check, seeds=_SEEDS.value, settled=settled)
     env = rlhf_jax.make("Pendulum-v1")
     clock.phases["import"] = time.perf_counter() - _STARTED
     result = study.run_study(run, env, clock)

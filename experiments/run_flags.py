@@ -8,7 +8,7 @@ from absl import flags
 
 import rlhf_jax
 from experiments import command_line
-from rlhf_jax import run_folder
+from rlhf_jax import run_folder, settings
 from rlhf_jax.run_folder import RunFolder
 
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the first agent; the others follow.", lower_bound=0)
@@ -62,6 +62,12 @@ def _resumed(experiment: str, check: Callable[[Conditions], None], settled: Sequ
         raise ValueError(f"{run.path} is a run of experiments.{run.experiment}, not of experiments.{experiment}")
     check(run.conditions)
     return run
+
+
+def check(conditions: Conditions) -> None:
+    """Checks the settings of every condition; raises ValueError."""
+    for config in conditions.values():
+        settings.validate(config, rlhf_jax.make(config.env))
 
 
 def label_budgets(texts: Sequence[str]) -> list[int]:

@@ -70,12 +70,6 @@ def learnt_reward(stored: StoredReward) -> run_flags.Conditions:
     return sweep.swept(lanes, *_DECIDED, *stored_reward.SHARED)
 
 
-def check(lanes: run_flags.Conditions) -> None:
-    """Checks the settings; raises ValueError."""
-    for config in lanes.values():
-        settings.validate(config, rlhf_jax.make(config.env))
-
-
 def open_run() -> RunFolder:
     """Opens the folder of the run, new or resumed; a new one holds the stored reward as its first checkpoint.
 
@@ -89,7 +83,7 @@ def open_run() -> RunFolder:
         if _REWARD.value != TRUE and not run_flags.RESUME.value:
             stored = stored_reward.load(_REWARD.value)
     conditions = true_reward if stored is None else partial(learnt_reward, stored)
-    run = run_flags.open_run("train", conditions, check, seeds=_SEEDS.value, settled=settled)
+    run = run_flags.open_run("train", conditions, run_flags.check, seeds=_SEEDS.value, settled=settled)
     if stored is not None:
         session.say(f"starting with the reward of {stored.path}, learnt from {stored.num_labels} labels")
         run_folder.start(run, partial(training.inherit, earlier=stored.state))

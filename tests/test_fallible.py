@@ -4,24 +4,12 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+import tiny
 
 from rlhf_jax import run_folder
 from rlhf_jax.labelling.label_store import LabelStore
 
-SETTINGS = {
-    "num_envs": 4,
-    "rollout_length": 40,
-    "labels.warmup": 2,
-    "queries.segment_length": 10,
-    "queries.candidates": 2,
-    "ppo.hidden": 4,
-    "ppo.minibatches": 2,
-    "reward.hidden": 4,
-    "reward.fit_steps": 2,
-    "reward.batch_size": 4,
-    "reward.reference_size": 8,
-}
-TINY = [word for path, value in SETTINGS.items() for word in ("--set", f"{path}={value}")]
+TINY = tiny.words(num_envs=4, rollout_length=40, queries__segment_length=10)
 ODD = ["--import", "odd_teachers", "--set"]
 RUN = ["--labels", "6", "--seeds", "1", "--set", "iterations=4", *TINY, "--set"]
 JOBS = {

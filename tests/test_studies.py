@@ -5,26 +5,14 @@ import json
 
 import numpy as np
 import pytest
+import tiny
 
 from experiments import seed_statistics
 from rlhf_jax import checkpoint, run_folder, settings
 from rlhf_jax.config import TEACHER_PRESETS
 
 ITERATIONS = 12
-SETTINGS = {
-    "iterations": ITERATIONS,
-    "num_envs": 2,
-    "rollout_length": 40,
-    "labels.warmup": 2,
-    "queries.candidates": 2,
-    "ppo.hidden": 4,
-    "ppo.minibatches": 2,
-    "reward.hidden": 4,
-    "reward.fit_steps": 2,
-    "reward.batch_size": 4,
-    "reward.reference_size": 8,
-}
-TINY = [word for path, value in SETTINGS.items() for word in ("--set", f"{path}={value}")]
+TINY = tiny.words(iterations=ITERATIONS, num_envs=2, rollout_length=40)
 SHORT = ["--set", "queries.segment_length=10"]
 CONDITIONS = {
     "ablations": [

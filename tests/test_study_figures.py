@@ -1,6 +1,7 @@
 """Figures that compare conditions: they show what they are given, and nothing is cut off."""
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments import study_figures
@@ -48,11 +49,18 @@ def test_label_efficiency_has_a_panel_for_each_teacher_and_a_line_for_each_rule(
     assert colour(single, (213, 94, 0)) == 0 and colour(double, (213, 94, 0)) > 50
 
 
-def test_more_lines_than_colours_can_still_be_told_apart(tmp_path):
-    from experiments import figure_style
+def test_more_lines_than_colours_can_still_be_told_apart():
+    axes = Figure().add_subplot()
+    for look in range(20):
+        study_figures._draw_line(axes, str(look), look, {25: np.ones(3), 50: np.ones(3)}, band=False)
+    looks = {
+        (line.get_color(), line.get_linestyle(), str(line._dash_pattern), line.get_marker()) for line in axes.lines
+    }
+    assert len(axes.lines) == len(looks) == 20
 
-    looks = [
-        (figure_style.COLOURS[i % 7], figure_style.STYLES[i % 6], figure_style.MARKERS[i % len(figure_style.MARKERS)])
-        for i in range(42)
-    ]
-    assert len(set(looks)) == 42 and len(figure_style.COLOURS) == 7 and len(figure_style.STYLES) == 6
+
+def test_lines_are_means_in_the_order_of_the_labels():
+    axes = Figure().add_subplot()
+    study_figures._draw_line(axes, "a", 0, {100: np.array([0.5, 1.0]), 25: np.array([0.0, 0.5])}, band=True)
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), [[25, 0.25], [100, 0.75]])
+    assert len(axes.collections) == 1  # the band

@@ -1,0 +1,18 @@
+"""Settings of runs that are over in seconds."""
+
+NETWORKS = {
+    "queries.candidates": 2,
+    "labels.warmup": 2,
+    "ppo.hidden": 4,
+    "ppo.minibatches": 2,
+    "reward.hidden": 4,
+    "reward.fit_steps": 2,
+    "reward.batch_size": 4,
+    "reward.reference_size": 8,
+}
+
+
+def words(**settings):
+    """Returns them and others, whose dots are written `__`, as words of a command line."""
+    named = {name.replace("__", "."): value for name, value in settings.items()}
+    return [word for path, value in {**NETWORKS, **named}.items() for word in ("--set", f"{path}={value}")]
