@@ -118,3 +118,10 @@ def test_all_chosen_is_the_same_as_no_choice():
     assert plain.count == chosen.count == 24
     np.testing.assert_allclose(chosen.mean, plain.mean, rtol=1e-6)
     np.testing.assert_allclose(chosen.m2, plain.m2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1e6])
+def test_spread_is_in_the_units_of_the_values_however_small(scale):
+    values = np.random.default_rng(0).normal(-3.0, 2.0, 500)
+    moments = normalisation.update(normalisation.init(), jnp.asarray(scale * values, jnp.float32))
+    assert moments.std == pytest.approx(scale * values.std(), rel=1e-4)

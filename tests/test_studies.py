@@ -187,6 +187,7 @@ REFUSED = {
     "a sweep of what all share": ("pendulum", ["--sweep", "iterations=30,60"], "iterations"),
     "a setting swept and set": ("pendulum", ["--sweep", "reward.l2=1,2", "--set", "reward.l2=3"], "--set and --sweep"),
     "a setting swept twice": ("pendulum", ["--sweep", "reward.l2=1,2", "--sweep", "reward.l2=3,4"], "twice"),
+    "a sweep that no agent would notice": ("train", ["--reward", "true", "--sweep", "reward.l2=1,2"], "reward.l2"),
     "an unknown selection": ("pendulum", ["--set", "queries.selection=guess"], "information_gain"),
     "an unknown schedule": ("pendulum", ["--set", "labels.schedule=never"], "inverse_quadratic"),
     "a sweep with --resume": ("pendulum", ["--sweep", "reward.l2=1,2", "--resume", "--out", "x"], "--sweep"),

@@ -1,0 +1,82 @@
+"""Evaluation: who acts in which episodes, from which starts, and what is said of a training in the end."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rlhf_jax
+from experiments import evaluation, results
+from rlhf_jax import rollout, training
+
+STARTS, EPISODES = 8, 4
+
+
+@pytest.fixture(scope="module")
+def found():
+    """The evaluation of an untrained agent, whose judge tells the largest action instead of judging."""
+    env = rlhf_jax.make("Pendulum-v1")
+    config = rlhf_jax.Config(ppo=rlhf_jax.PPOConfig(hidden=(4,)), reward=rlhf_jax.RewardConfig(hidden=(4,)))
+    env = dataclasses.replace(env, horizon=40)
+
+    def judge(key, state, steps, *, env, config):
+        return {"largest": jnp.abs(steps.action).max(), "varies": steps.action.std()}, jnp.zeros((2, 3))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "STARTS", STARTS)
+        patch.setattr(evaluation, "_EPISODES", EPISODES)
+        patch.setattr(evaluation, "_judge", judge)
+        state = training.init(jax.random.key(0), env=env, config=config)
+        return env, jax.device_get(jax.jit(lambda s: evaluation.evaluate(s, env=env, config=config))(state))
+
+
+def test_each_kind_of_states_is_that_of_its_policy(found):
+    # The untrained Gaussian has a mean near 0 and a standard deviation of 1.65; random actions end at ±1.
+    _, values = found
+    assert values["expert.largest"] < 0.3
+    assert 0.9 < values["random.largest"] <= 1.0
+    assert values["on_policy.largest"] > 2.0
+    assert values["random.varies"] == pytest.approx(1 / np.sqrt(3), abs=0.1)
+    assert values["on_policy.varies"] == pytest.approx(1.65, abs=0.3)
+
+
+def test_starts_are_those_of_the_fixed_key_however_many_other_episodes_there_are(found):
+    env, values = found
+    key_init, _ = jax.random.split(jax.random.key(evaluation.KEY))
+    alone = rollout.init(key_init, env=env, num_envs=STARTS)
+    np.testing.assert_array_equal(values["observation"][0], np.asarray(alone.observation)[: evaluation.CLIPS])
+
+
+def course(**metrics):
+    config = rlhf_jax.Config()
+    return results._course(config, {name: np.asarray(values, float) for name, values in metrics.items()})
+
+
+def test_rates_are_of_all_queries_of_all_seeds():
+    nothing = np.zeros((2, 3))
+    # 6 and 2 answers, of which 1 and 1 are ties; 2 queries got none.
+    said = course(
+        labels=[[2, 4, 6], [0, 1, 2]],
+        ties=[[1, 0, 0], [0, 0, 1]],
+        silences=[[0, 0, 0], [1, 1, 0]],
+        predicted_return=nothing,
+        **{"return": nothing},
+    )
+    assert said == {"tie_rate": 0.2, "silence_rate": 0.2, "alarms": [None, None]}
+
+
+def test_alarm_is_the_iteration_after_which_the_reward_is_exploited():
+    time = np.arange(60.0)
+    truth = np.where(time < 30, time, 60.0 - time)
+    nothing = np.zeros((2, 60))
+    said = course(
+        labels=nothing + 1, ties=nothing, silences=nothing, predicted_return=[time, time], **{"return": [truth, time]}
+    )
+    assert 31 <= said["alarms"][0] <= 45 and said["alarms"][1] is None
+
+
+def test_nothing_is_said_of_agents_on_the_true_reward():
+    config = rlhf_jax.Config(use_true_reward=True)
+    assert results._course(config, {}) == {"tie_rate": None, "silence_rate": None, "alarms": None}
