@@ -138,6 +138,7 @@ class RewardConfig:
     learning_rate: Adam's.
     bootstrap: fit each member to a sample of its own; without it there is no validation loss, and `l2` stays.
     normalise: give each member zero mean and unit standard deviation after each fit.
+    dropout: share of the filters of each convolution that a gradient step leaves out, the same for both clips of a pair.
     action_scale: factor on the actions that the networks are given beside observations of unit scale. A small one,
       with `l2`, is the prior that the reward is about what is seen: a reward that wrongly depends on the action is
       exploited at once, in any state.
@@ -157,6 +158,7 @@ class RewardConfig:
     reference_size: int = _static(64)
     bootstrap: bool = _static(True)
     normalise: bool = _static(True)
+    dropout: float = _static(0.0)
     learning_rate: float = 4e-3
     action_scale: float = 0.1
     error_rate: float = 0.1

@@ -1,7 +1,7 @@
 """Networks of the agent and of the reward, and the distributions over actions."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -9,11 +9,17 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from rlhf_jax import convolution
+from rlhf_jax.convolution import Convolutions
+
 _LOG_2PI = 1.8378770664093453
 
 
+_IMAGES_AT_ONCE = 256
+
+
 def initialise(
-    key: jax.Array, network: nn.Module, example: jax.Array, *, output_scale: float = 1.0, copies: int | None = None
+    key: jax.Array, network: nn.Module, *examples: jax.Array, output_scale: float = 1.0, copies: int | None = None
 ) -> Any:
     """Returns initial parameters: He-normal kernels, everything else zero.
 
@@ -23,13 +29,13 @@ def initialise(
     Args:
       key: consumed.
       network: any network with one output layer, its last.
-      example: `[*input]` an input.
+      examples: `[*input]` of each input.
       output_scale: factor on the kernel of the output layer.
       copies: leading axis of independent copies; none if None.
 
     Reference: He et al. 2015, "Delving deep into rectifiers".
     """
-    shapes = jax.eval_shape(network.init, key, example)
+    shapes = jax.eval_shape(network.init, key, *examples)
     leaves, structure = jax.tree.flatten(shapes)
     lead = () if copies is None else (copies,)
     noise = jax.random.normal(key, (*lead, sum(leaf.size for leaf in leaves)))
@@ -43,9 +49,30 @@ def initialise(
     return jax.tree.unflatten(structure, filled)
 
 
-def apply(network: nn.Module, params: Any, inputs: jax.Array) -> Any:
+def apply(network: nn.Module, params: Any, *inputs: jax.Array) -> Any:
     """Returns what the network makes of the inputs; without mutable collections it is the output alone."""
-    return network.apply(params, inputs)
+    return network.apply(params, *inputs)
+
+
+def in_batches(function: Callable, rank: int, *inputs: jax.Array) -> Any:
+    """Applies a function of observations and what belongs to them; images are taken a few hundred at a time.
+
+    The patches of all images of a rollout would take as much memory as a hundred rollouts.
+
+    Args:
+      function: of arrays with any leading axes.
+      rank: number of axes of one observation.
+      inputs: `[..., *observation]`, then others with the same leading axes.
+
+    Returns:
+      What the function returns, with the leading axes of the inputs.
+    """
+    lead = inputs[0].shape[: inputs[0].ndim - rank]
+    if rank < 3 or math.prod(lead) <= _IMAGES_AT_ONCE:
+        return function(*inputs)
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(lead) :]), inputs)
+    outputs = jax.lax.map(lambda one: function(*one), flat, batch_size=_IMAGES_AT_ONCE)
+    return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), outputs)
 
 
 @flax.struct.dataclass
@@ -146,16 +173,24 @@ class Critic(nn.Module):
 
 
 class RewardNetwork(nn.Module):
-    """Reward network: `[..., F]` observation-action features to `[...]` unnormalised rewards.
+    """Reward network: `[..., *observation]` and `[..., K]` features of actions to `[...]` unnormalised rewards.
 
-    Leaky ReLU with slope 0.01, as in Christiano et al. 2017, A.1.
+    Leaky ReLU with slope 0.01, as in Christiano et al. 2017, A.1 and A.2.
+
+    hidden: widths of the hidden layers.
+    convolutions: before them, for images.
+    dropout: share of the filters that are left out in a fit.
     """
 
     hidden: Sequence[int]
+    convolutions: convolution.Layers = ()
+    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, features: jax.Array) -> jax.Array:
-        x = features
+    def __call__(self, observation: jax.Array, action: jax.Array, groups: int | None = None) -> jax.Array:
+        """Returns the rewards; `groups` is as for `Convolutions`."""
+        x = Convolutions(self.convolutions, self.dropout)(observation, groups)
+        x = jnp.concatenate([x, action], -1)
         for width in self.hidden:
             x = nn.leaky_relu(nn.Dense(width)(x), 0.01)
         return nn.Dense(1)(x)[..., 0]

@@ -6,6 +6,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from rlhf_jax.environments import Environment
+
 
 @flax.struct.dataclass
 class Moments:
@@ -31,6 +33,11 @@ class Moments:
 def init(shape: Sequence[int] = ()) -> Moments:
     """Returns moments of an empty stream of samples of this shape."""
     return Moments(count=jnp.zeros(()), mean=jnp.zeros(shape), m2=jnp.zeros(shape))
+
+
+def for_observations(env: Environment) -> Moments:
+    """Returns moments of no observations yet; for those of known scale, which need none, of nothing."""
+    return init(env.observation_shape if env.measured else (0,))
 
 
 def update(moments: Moments, batch: jax.Array, where: jax.Array | None = None) -> Moments:
@@ -65,6 +72,11 @@ def update(moments: Moments, batch: jax.Array, where: jax.Array | None = None) -
         mean=moments.mean + delta * batch_count / count,
         m2=moments.m2 + batch_m2 + jnp.square(delta) * moments.count * batch_count / count,
     )
+
+
+def normalise_observations(moments: Moments, observation: jax.Array) -> jax.Array:
+    """Returns observations normalised; images of whole numbers or booleans as they are."""
+    return normalise(moments, observation) if jnp.issubdtype(observation.dtype, jnp.floating) else observation
 
 
 def normalise(moments: Moments, values: jax.Array, limit: float = 10.0) -> jax.Array:

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rlhf_jax import normalisation
+from rlhf_jax import convolution, normalisation
 from rlhf_jax.config import PPOConfig
+from rlhf_jax.convolution import Convolutions
 from rlhf_jax.environments import Environment
-from rlhf_jax.networks import Actor, Categorical, Critic, Gaussian, apply, initialise
+from rlhf_jax.networks import Actor, Categorical, Critic, Gaussian, apply, in_batches, initialise
 from rlhf_jax.rollout import Policy, Rollout
 
 METRICS = ("policy_loss", "value_loss", "entropy", "kl")
@@ -22,12 +23,14 @@ METRICS = ("policy_loss", "value_loss", "entropy", "kl")
 class PPOState:
     """What the agent has learnt.
 
+    trunk: parameters of the convolutions that both networks look through; none for vectors.
     actor: parameters of the policy network.
     critic: parameters of the value network.
-    optimiser: Adam's state over both.
-    observation: running moments of the observations, which both networks are given normalised.
+    optimiser: Adam's state over all.
+    observation: running moments of the observations, which the networks are given normalised; of images nothing.
     """
 
+    trunk: Any
     actor: Any
     critic: Any
     optimiser: optax.OptState
@@ -38,7 +41,7 @@ class PPOState:
 class Batch:
     """Steps to learn from, all `[B, ...]`.
 
-    observation: normalised observations.
+    observation: normalised observations, or images as they are.
     action: what was done there.
     log_prob: with which log-probability.
     advantage: how much better that was than expected.
@@ -127,10 +130,10 @@ def value_error(value: jax.Array, old_value: jax.Array, target: jax.Array, clip:
     return 0.5 * error
 
 
-def networks(env: Environment, config: PPOConfig) -> tuple[Actor, Critic]:
-    """Returns the policy and the value network for this environment."""
-    actor = Actor(env.action_size, env.continuous, config.hidden, config.initial_std)
-    return actor, Critic(config.hidden)
+def networks(env: Environment, config: PPOConfig) -> tuple[Convolutions, Actor, Critic]:
+    """Returns the trunk, and the policy and the value network over it, for this environment."""
+    trunk = Convolutions(convolution.layers(env.observation_shape))
+    return trunk, Actor(env.action_size, env.continuous, config.hidden, config.initial_std), Critic(config.hidden)
 
 
 def _optimiser(config: PPOConfig) -> optax.GradientTransformation:
@@ -140,17 +143,21 @@ def _optimiser(config: PPOConfig) -> optax.GradientTransformation:
 def init(key: jax.Array, *, env: Environment, config: PPOConfig) -> PPOState:
     """Returns an untrained agent; the key is consumed."""
     key_actor, key_critic = jax.random.split(key)
-    actor, critic = networks(env, config)
+    trunk, actor, critic = networks(env, config)
     observation = jnp.zeros(env.observation_shape)
+    trunk_params = initialise(jax.random.fold_in(key, 2), trunk, observation) if trunk.layers else {}
+    seen = jax.eval_shape(trunk.apply, trunk_params, observation)
     params = (
-        initialise(key_actor, actor, observation, output_scale=0.01),
-        initialise(key_critic, critic, observation),
+        trunk_params,
+        initialise(key_actor, actor, seen, output_scale=0.01),
+        initialise(key_critic, critic, seen),
     )
     return PPOState(
-        actor=params[0],
-        critic=params[1],
+        trunk=params[0],
+        actor=params[1],
+        critic=params[2],
         optimiser=_optimiser(config).init(params),
-        observation=normalisation.init(env.observation_shape),
+        observation=normalisation.for_observations(env),
     )
 
 
@@ -158,8 +165,13 @@ def distribution(
     state: PPOState, observation: jax.Array, *, env: Environment, config: PPOConfig
 ) -> Gaussian | Categorical:
     """Returns the policy's distribution over actions in `[..., *observation]`."""
-    actor, _ = networks(env, config)
-    return apply(actor, state.actor, normalisation.normalise(state.observation, observation))
+    trunk, actor, _ = networks(env, config)
+
+    def act(observation: jax.Array) -> Gaussian | Categorical:
+        seen = apply(trunk, state.trunk, normalisation.normalise_observations(state.observation, observation))
+        return apply(actor, state.actor, seen)
+
+    return in_batches(act, len(env.observation_shape), observation)
 
 
 def sampling_policy(state: PPOState, *, env: Environment, config: PPOConfig) -> Policy:
@@ -187,16 +199,20 @@ def deterministic_policy(state: PPOState, *, env: Environment, config: PPOConfig
 
 def _prepare(state: PPOState, rollout: Rollout, rewards: jax.Array, *, env: Environment, config: PPOConfig) -> Batch:
     """Returns the rollout as one batch of `T · N` steps, with advantages and targets."""
-    _, critic = networks(env, config)
-    observation = normalisation.normalise(state.observation, rollout.observation)
-    next_observation = normalisation.normalise(state.observation, rollout.next_observation)
+    trunk, _, critic = networks(env, config)
+    observation = normalisation.normalise_observations(state.observation, rollout.observation)
+    next_observation = normalisation.normalise_observations(state.observation, rollout.next_observation)
+
+    def expect(observation: jax.Array) -> jax.Array:
+        return apply(critic, state.critic, apply(trunk, state.trunk, observation))
+
     # Rewards times 1 − γ make a value a weighted mean of rewards, so that its scale does not depend on γ.
     rewards = (1.0 - config.discount) * rewards
-    value = apply(critic, state.critic, observation)
+    value = in_batches(expect, len(env.observation_shape), observation)
     advantage = generalised_advantages(
         rewards,
         value,
-        apply(critic, state.critic, next_observation),
+        in_batches(expect, len(env.observation_shape), next_observation),
         rollout.terminated,
         rollout.done,
         discount=config.discount,
@@ -220,15 +236,16 @@ def _shuffle(key: jax.Array, num_steps: int, num_envs: int) -> jax.Array:
 
 
 def _loss(
-    params: tuple[Any, Any], batch: Batch, *, env: Environment, config: PPOConfig
+    params: tuple[Any, Any, Any], batch: Batch, *, env: Environment, config: PPOConfig
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    actor, critic = networks(env, config)
-    actions = apply(actor, params[0], batch.observation)
+    trunk, actor, critic = networks(env, config)
+    seen = apply(trunk, params[0], batch.observation)
+    actions = apply(actor, params[1], seen)
     log_ratio = actions.log_prob(batch.action) - batch.log_prob
     ratio = jnp.exp(log_ratio)
     advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
     policy_loss = -clipped_surrogate(ratio, advantage, config.clip).mean()
-    value = apply(critic, params[1], batch.observation)
+    value = apply(critic, params[2], seen)
     value_clip = config.clip if config.clip_value else None
     value_loss = value_error(value, batch.value, batch.target, value_clip).mean()
     entropy = actions.entropy().mean()
@@ -276,7 +293,7 @@ def update(
     def epoch(carry: tuple[Any, optax.OptState], key: jax.Array):
         return jax.lax.scan(minibatch, carry, _shuffle(key, *rewards.shape).reshape(config.minibatches, -1))
 
-    carry = ((state.actor, state.critic), state.optimiser)
+    carry = ((state.trunk, state.actor, state.critic), state.optimiser)
     (params, opt_state), info = jax.lax.scan(epoch, carry, jax.random.split(key, config.epochs))
-    state = dataclasses.replace(state, actor=params[0], critic=params[1], optimiser=opt_state)
+    state = dataclasses.replace(state, trunk=params[0], actor=params[1], critic=params[2], optimiser=opt_state)
     return state, jax.tree.map(lambda x: x[-1].mean(), info)

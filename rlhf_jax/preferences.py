@@ -46,7 +46,7 @@ def init(*, env: Environment, capacity: int, length: int, members: int) -> Prefe
     """
     rows = (capacity, 2, length)
     return Preferences(
-        observation=jnp.zeros((*rows, *env.observation_shape)),
+        observation=jnp.zeros((*rows, *env.observation_shape), env.observation_dtype),
         action=jnp.zeros((*rows, *env.action_shape), env.action_dtype),
         label=jnp.zeros(capacity),
         filled=jnp.zeros(capacity, bool),
@@ -126,13 +126,14 @@ def resize(preferences: Preferences, capacity: int) -> Preferences:
 
     def move(values: jax.Array) -> jax.Array:
         moved = values[row]
-        return jnp.where((jnp.arange(capacity) < kept).reshape(-1, *(1 for _ in moved.shape[1:])), moved, 0)
+        is_kept = (jnp.arange(capacity) < kept).reshape(-1, *(1 for _ in moved.shape[1:]))
+        return jnp.where(is_kept, moved, jnp.zeros_like(moved))
 
     return Preferences(
         observation=move(preferences.observation),
         action=move(preferences.action),
         label=move(preferences.label),
-        filled=move(preferences.filled).astype(bool),
+        filled=move(preferences.filled),
         multiplicity=move(preferences.multiplicity.T).T,
         added=kept,
     )

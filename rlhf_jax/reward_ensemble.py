@@ -1,6 +1,7 @@
 """The learnt reward: an ensemble fitted to preferences (Christiano et al. 2017, §2.2.3)."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rlhf_jax import bradley_terry, networks, normalisation, sampling
+from rlhf_jax import bradley_terry, convolution, networks, normalisation, sampling
 from rlhf_jax.config import RewardConfig
 from rlhf_jax.environments import Environment
 from rlhf_jax.networks import RewardNetwork
@@ -39,26 +40,38 @@ class RewardEnsemble:
 
 def init(key: jax.Array, *, env: Environment, config: RewardConfig) -> RewardEnsemble:
     """Returns an untrained ensemble; the key is consumed."""
-    features = jnp.zeros((*env.observation_shape[:-1], env.observation_shape[-1] + env.action_size))
+    examples = jnp.zeros(env.observation_shape), jnp.zeros(env.action_size)
     # Returns start near zero, where an answer teaches most: with the error rate, a confident member that is wrong
     # has almost no gradient, and a sum over a segment makes a random network confident.
-    params = networks.initialise(key, RewardNetwork(config.hidden), features, output_scale=0.01, copies=config.members)
+    params = networks.initialise(key, _network(env, config), *examples, output_scale=0.01, copies=config.members)
     return RewardEnsemble(
         params=params,
         optimiser=jax.vmap(optax.scale_by_adam().init)(params),
-        observation=normalisation.init(env.observation_shape),
+        observation=normalisation.for_observations(env),
         mean=jnp.zeros(config.members),
         std=jnp.ones(config.members),
         l2=jnp.asarray(config.l2, jnp.float32),
     )
 
 
+def _network(env: Environment, config: RewardConfig) -> RewardNetwork:
+    return RewardNetwork(config.hidden, convolution.layers(env.observation_shape), config.dropout)
+
+
+def _inputs(
+    ensemble: RewardEnsemble, observation: jax.Array, action: jax.Array, *, env: Environment, config: RewardConfig
+) -> tuple[jax.Array, jax.Array]:
+    """Returns what the reward networks see: normalised observations, and the scaled features of actions."""
+    observation = normalisation.normalise_observations(ensemble.observation, observation)
+    return observation, config.action_scale * env.action_features(action)
+
+
 def features(
     ensemble: RewardEnsemble, observation: jax.Array, action: jax.Array, *, env: Environment, config: RewardConfig
 ) -> jax.Array:
-    """Returns what the reward networks see: `[..., F]` normalised observations with the scaled features of actions."""
-    observation = normalisation.normalise(ensemble.observation, observation)
-    return jnp.concatenate([observation, config.action_scale * env.action_features(action)], -1)
+    """Returns all that the reward networks see of `[..., *observation]` and `[..., *action]` as vectors, `[..., F]`."""
+    observation, action = _inputs(ensemble, observation, action, env=env, config=config)
+    return jnp.concatenate([observation.reshape(*action.shape[:-1], -1), action], -1)
 
 
 def member_rewards(
@@ -76,9 +89,12 @@ def member_rewards(
     Returns:
       `[M, ...]` rewards.
     """
-    inputs = features(ensemble, observation, action, env=env, config=config)
-    network = RewardNetwork(config.hidden)
-    return jax.vmap(lambda params: networks.apply(network, params, inputs))(ensemble.params)
+    inputs, network = _inputs(ensemble, observation, action, env=env, config=config), _network(env, config)
+
+    def rewards(*inputs: jax.Array) -> jax.Array:
+        return jax.vmap(lambda params: networks.apply(network, params, *inputs), out_axes=-1)(ensemble.params)
+
+    return jnp.moveaxis(networks.in_batches(rewards, len(env.observation_shape), *inputs), -1, 0)
 
 
 def predict(
@@ -129,10 +145,21 @@ def _loss(returns: jax.Array, labels: jax.Array, config: RewardConfig) -> jax.Ar
     return jnp.where(config.targets, squared_error, bradley_terry.cross_entropy(returns, labels, config.error_rate))
 
 
-def _objective(params: Any, inputs: jax.Array, labels: jax.Array, l2: jax.Array, config: RewardConfig) -> jax.Array:
+def _objective(
+    params: Any,
+    key: jax.Array,
+    network: RewardNetwork,
+    inputs: tuple[jax.Array, jax.Array],
+    labels: jax.Array,
+    l2: jax.Array,
+    config: RewardConfig,
+) -> jax.Array:
+    """Returns the loss of `[B, 2, L, ...]` pairs; the key decides what is left out."""
+    lead = inputs[1].shape[:3]
     # One long batch of steps: the same matrix products over [B, 2, L, F] take a third longer on a CPU.
-    rewards = networks.apply(RewardNetwork(config.hidden), params, inputs.reshape(-1, inputs.shape[-1]))
-    returns = rewards.reshape(inputs.shape[:-1]).sum(-1)
+    observation, action = (x.reshape(-1, *x.shape[3:]) for x in inputs)
+    rewards = network.apply(params, observation, action, groups=lead[0], rngs={"dropout": key})
+    returns = rewards.reshape(lead).sum(-1)
     weights = sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(params))
     return _loss(returns, labels, config).mean() + l2 * weights
 
@@ -147,20 +174,28 @@ def _gradient_steps(
         jax.random.split(key, config.members), multiplicity
     )
     any_data = multiplicity.sum(-1) > 0
-    optimiser = optax.scale_by_adam()
+    optimiser, network = optax.scale_by_adam(), _network(env, config)
+    keys = jax.random.split(jax.random.fold_in(key, config.members), shape[:1] + (config.members,))
 
-    def step(carry: tuple[Any, optax.OptState], rows: jax.Array):
-        def member(params: Any, opt_state: optax.OptState, rows: jax.Array, any_data: jax.Array):
-            inputs = features(ensemble, data.observation[rows], data.action[rows], env=env, config=config)
-            grads = jax.grad(_objective)(params, inputs, data.label[rows], ensemble.l2, config)
-            updates, opt_state = optimiser.update(grads, opt_state)
-            rate = jnp.where(any_data, config.learning_rate, 0.0)
-            return jax.tree.map(lambda p, u: p - rate * u, params, updates), opt_state
+    def member(params: Any, opt_state: optax.OptState, any_data: jax.Array, rows: jax.Array, key: jax.Array):
+        inputs = _inputs(ensemble, data.observation[rows], data.action[rows], env=env, config=config)
+        grads = jax.grad(_objective)(params, key, network, inputs, data.label[rows], ensemble.l2, config)
+        updates, opt_state = optimiser.update(grads, opt_state)
+        rate = jnp.where(any_data, config.learning_rate, 0.0)
+        return jax.tree.map(lambda p, u: p - rate * u, params, updates), opt_state
 
-        return jax.vmap(member)(*carry, rows, any_data), None
+    def step(carry: tuple[Any, optax.OptState], inputs: tuple[jax.Array, jax.Array]):
+        return _over_members(member, network, *carry, any_data, *inputs), None
 
-    (params, opt_state), _ = jax.lax.scan(step, (ensemble.params, ensemble.optimiser), rows)
+    (params, opt_state), _ = jax.lax.scan(step, (ensemble.params, ensemble.optimiser), (rows, keys))
     return dataclasses.replace(ensemble, params=params, optimiser=opt_state)
+
+
+def _over_members(function: Callable, network: RewardNetwork, *args: Any) -> Any:
+    """Maps over the members: abreast, but in turn where a CPU would hold the patches of images for all of them."""
+    if network.convolutions and jax.default_backend() == "cpu":
+        return jax.lax.map(lambda one: function(*one), args)
+    return jax.vmap(function)(*args)
 
 
 def adapted_l2(l2: jax.Array, ratio: jax.Array, *, config: RewardConfig) -> jax.Array:

@@ -58,9 +58,7 @@ class Rollout:
 
 def init(key: jax.Array, *, env: Environment, num_envs: int) -> EnvironmentState:
     """Resets N environments; the key is consumed."""
-    observation, state = jax.vmap(env.reset)(jax.random.split(key, num_envs))
-    # gymnax resets some fields to Python numbers, whose weak type would make the second step compile again.
-    state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)
+    observation, state = env.reset_many(key, num_envs)
     return EnvironmentState(state, observation, jnp.zeros(num_envs))
 
 
@@ -80,12 +78,11 @@ def rollout(
       Where the environments stand now, the `[T, N]` rollout, and info with `episodes`, the number of episodes that
       ended, and `return`, their mean true return (NaN if none did).
     """
-    num_envs = state.episode_return.shape[0]
 
     def step(state: EnvironmentState, key: jax.Array):
         key_policy, key_env = jax.random.split(key)
         action, log_prob = policy(key_policy, state.observation)
-        env_state, step = jax.vmap(env.step)(jax.random.split(key_env, num_envs), state.state, action)
+        env_state, step = env.step_many(key_env, state.state, action)
         episode_return = state.episode_return + step.reward
         transition = Rollout(
             observation=state.observation,

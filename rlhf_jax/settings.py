@@ -119,6 +119,8 @@ def _problems(config: Config, env: Environment) -> Iterator[str]:
     for path in positive.split():
         if not flat[path] > 0:
             yield f"{path} = {flat[path]}; it must be positive"
+    if not 0 <= flat["reward.dropout"] < 1:
+        yield f"reward.dropout = {flat['reward.dropout']}; it must be at least 0 and below 1"
     shares = (
         "ppo.discount ppo.trace_decay ppo.learning_rate_decay queries.random_share labels.initial_fraction "
         "teacher.mistake_rate teacher.error_rate teacher.discount reward.error_rate"
@@ -175,8 +177,12 @@ def _contradictions(config: Config, env: Environment) -> Iterator[str]:
             f"reward.l2_low = {config.reward.l2_low}, l2_high = {config.reward.l2_high}, "
             f"l2_adaptation = {config.reward.l2_adaptation}; 0 ≤ low ≤ high and factor ≥ 1 are needed"
         )
-    if len(env.observation_shape) != 1:
-        yield f"{env.name} observes arrays of shape {env.observation_shape}; only vectors are supported so far"
+    if len(env.observation_shape) not in (1, 3):
+        yield f"{env.name} observes arrays of shape {env.observation_shape}; vectors and images are supported"
+    if len(env.observation_shape) == 3 and min(env.observation_shape[:2]) < 3:
+        yield f"{env.name} observes images of shape {env.observation_shape}; at least 3 × 3 pixels are needed"
+    if config.reward.dropout and len(env.observation_shape) != 3:
+        yield f"reward.dropout = {config.reward.dropout} has no say: {env.name} does not observe images"
 
 
 def validate(config: Config, env: Environment) -> None:

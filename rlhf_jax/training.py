@@ -164,7 +164,7 @@ def absorb(
     """
     key_add, key_fit, key_ppo = jax.random.split(_stage_key(state, "absorb"), 3)
     observation = state.agent.observation
-    if config.normalise_observations:
+    if config.normalise_observations and env.measured:
         observation = normalisation.update(observation, steps.observation)
     data = preferences.add(key_add, state.preferences, asked, answers, bootstrap=config.reward.bootstrap)
     ensemble, fit_metrics = jax.lax.cond(
@@ -186,7 +186,7 @@ def absorb(
         "labels": data.added,
         **_count(asked, answers),
         "predicted_return": predicted.mean() * env.horizon,
-        "finite": _all_finite((agent.actor, agent.critic, ensemble.params, rewards, answers.label * answers.weight)),
+        "finite": _all_finite((agent.trunk, agent.actor, agent.critic, ensemble.params, rewards, answers.label * answers.weight)),
         **fit_metrics,
         **ppo_metrics,
     }

@@ -1,8 +1,7 @@
 """One interface over any gymnax-style environment."""
 
 import dataclasses
-import difflib
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.struct
 import jax
@@ -43,7 +42,8 @@ class Environment:
     base: the gymnax-style environment.
     params: its parameters.
     horizon: steps after which an episode is truncated.
-    observation_shape: shape of one observation.
+    observation_shape: shape of one observation; height, width and channels if it is an image.
+    observation_dtype: its type; whole numbers and booleans are kept as they are in every buffer.
     continuous: whether the actions are a box rather than a set.
     action_size: dimensions of a continuous action, or the number of discrete ones.
     """
@@ -53,8 +53,17 @@ class Environment:
     params: Any
     horizon: int
     observation_shape: tuple[int, ...]
+    observation_dtype: Any
     continuous: bool
     action_size: int
+
+    emulated: ClassVar[bool] = False
+    """Whether it is played in an emulator, whose state is no array: it cannot be saved, and agents run abreast."""
+
+    @property
+    def measured(self) -> bool:
+        """Whether the scale of observations is unknown, so that they are normalised by what is seen of them."""
+        return bool(jnp.issubdtype(self.observation_dtype, jnp.floating))
 
     @property
     def action_shape(self) -> tuple[int, ...]:
@@ -68,18 +77,34 @@ class Environment:
 
     def reset(self, key: jax.Array) -> tuple[jax.Array, Any]:
         """Returns the first observation and state of an episode; the key is consumed."""
-        return self.base.reset(key, self.params)
+        observation, state = self.base.reset(key, self.params)
+        # gymnax resets some fields to Python numbers, whose weak type would make the second step compile again.
+        state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), state)
+        return self._observed(observation), state
 
     def step(self, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
         """Returns the next state and what the action brought about; the key is consumed.
 
-        An episode that ends is followed by a new one at once.
+        An episode that ends is followed by a new one at once. One that ends by itself in its very last step is taken
+        to be truncated: some of gymnax's environments call the time limit an end of that kind, too.
         """
         observation, state, reward, terminated, truncated, info = self.base.step(
             key, state, self.native_action(action), self.params
         )
-        final = info["final_observation"]
-        return state, Step(observation, final, jnp.asarray(reward, jnp.float32), terminated, truncated)
+        final = self._observed(info["final_observation"])
+        reward, terminated = jnp.asarray(reward, jnp.float32), terminated & ~truncated
+        return state, Step(self._observed(observation), final, reward, terminated, truncated)
+
+    def reset_many(self, key: jax.Array, num_envs: int) -> tuple[jax.Array, Any]:
+        """Returns `[N, ...]` first observations and states of N environments; the key is consumed."""
+        return jax.vmap(self.reset)(jax.random.split(key, num_envs))
+
+    def step_many(self, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
+        """Returns the next states of N environments, and what `[N, ...]` actions brought about; the key is consumed."""
+        return jax.vmap(self.step)(jax.random.split(key, action.shape[0]), state, action)
+
+    def _observed(self, observation: jax.Array) -> jax.Array:
+        return observation.astype(self.observation_dtype)
 
     def named_state(self, state: Any) -> dict[str, jax.Array]:
         """Returns the arrays of a state by name, such as "theta"; "outer.inner" where they are nested."""
@@ -108,13 +133,14 @@ class Environment:
         return low + 0.5 * (jnp.clip(action, -1.0, 1.0) + 1.0) * (high - low)
 
 
-def wrap(base: Any, params: Any = None, *, name: str | None = None) -> Environment:
+def wrap(base: Any, params: Any = None, *, name: str | None = None, binary: bool = False) -> Environment:
     """Wraps a gymnax-style environment object, such as your own.
 
     Args:
       base: has gymnax's `reset`, `step` (of six values), `default_params`, `action_space`, `observation_space`.
       params: its parameters; `base.default_params` if None.
       name: what to call it; `base.name` if None.
+      binary: all that it observes is 0 or 1, and is kept as booleans.
 
     Returns:
       The environment as the library uses it.
@@ -133,33 +159,14 @@ def wrap(base: Any, params: Any = None, *, name: str | None = None) -> Environme
         raise ValueError(f"{name} has a {kind} action space; Box and Discrete are supported")
     if kind == "Box" and not np.isfinite([space.low, space.high]).all():
         raise ValueError(f"{name} has an action space from {space.low} to {space.high}; its bounds must be finite")
+    dtype = jnp.dtype(bool) if binary else jax.eval_shape(base.reset, jax.random.key(0), params)[0].dtype
     return Environment(
         name=name,
         base=base,
         params=params,
         horizon=horizon,
         observation_shape=tuple(base.observation_space(params).shape),
+        observation_dtype=dtype if dtype in (jnp.uint8, jnp.bool) else jnp.dtype(jnp.float32),
         continuous=kind == "Box",
         action_size=int(space.shape[0]) if kind == "Box" else int(space.n),
     )
-
-
-def make(name: str) -> Environment:
-    """Makes an environment of gymnax's registry.
-
-    Args:
-      name: such as "Pendulum-v1".
-
-    Raises:
-      ValueError: no environment has this name; the nearest ones are offered.
-    """
-    import gymnax  # Here, not above: it loads plotting libraries, which take seconds.
-
-    if name not in gymnax.registered_envs:
-        nearest = difflib.get_close_matches(name, gymnax.registered_envs, n=3, cutoff=0.3)
-        raise ValueError(
-            f"unknown environment {name!r}; did you mean {' or '.join(nearest) or 'Pendulum-v1'}? "
-            f"All names: {', '.join(gymnax.registered_envs)}"
-        )
-    base, params = gymnax.make(name)
-    return wrap(base, params, name=name)

@@ -45,9 +45,9 @@ def init(
       env: the environment; it observes vectors.
       config: the settings.
     """
-    features = jnp.zeros(env.observation_shape[0] + env.action_size)
+    examples = jnp.zeros(env.observation_shape), jnp.zeros(env.action_size)
     # Sums over hundreds of steps start near zero, so that no pair is decided before anything is learnt.
-    params = networks.initialise(key, RewardNetwork(config.hidden), features, output_scale=0.01)
+    params = networks.initialise(key, RewardNetwork(config.hidden), *examples, output_scale=0.01)
     return TrajectoryReward(params, observation, jnp.ones(()))
 
 
@@ -61,8 +61,8 @@ def predict(
 ) -> jax.Array:
     """Returns the learnt reward of `[..., *observation]` and `[..., *action]`, `[...]`, of about unit scale."""
     observation = normalisation.normalise(reward.observation, observation)
-    features = jnp.concatenate([observation, env.action_features(action)], -1)
-    return networks.apply(RewardNetwork(config.hidden), reward.params, features) / reward.scale
+    network = RewardNetwork(config.hidden)
+    return networks.apply(network, reward.params, observation, env.action_features(action)) / reward.scale
 
 
 def returns(

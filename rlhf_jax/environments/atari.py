@@ -1,0 +1,298 @@
+"""Atari 2600 games as Christiano et al. 2017 play them, in the emulator of ale-py, stepped from within compiled code.
+
+An emulator plays a number of games at once, and its state is not in the arrays of the compiled program, which only hold
+its address. This file hides what follows from that: where agents are mapped by `jax.vmap`, the games of all of them are
+folded into one emulator, and the address stays the same for all.
+"""
+
+import dataclasses
+import difflib
+import functools
+from typing import Any, ClassVar
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlhf_jax.environments.environment import Environment, Step
+
+_SUFFIX = "NoFrameskip-v4"
+_FRAME_SKIP = 4
+_STACK = 4
+_SIZE = 84
+_NO_SINGLE_PLAYER = frozenset({"combat", "joust", "maze_craze", "warlords"})
+
+Box = tuple[slice, slice]
+"""Rows and columns of a picture."""
+
+_ALL = slice(0, _SIZE)
+_BLANKED: dict[str, tuple[Box, ...]] = {
+    "beam_rider": ((slice(4, 8), slice(32, 58)), (slice(12, 16), slice(4, 24))),  # The second: enemies that are left.
+    "breakout": ((slice(2, 6), slice(16, 46)),),
+    "enduro": ((slice(62, 84), _ALL),),  # All that is below the road: cars to pass, distance and the speedometer.
+    "pong": ((slice(0, 9), _ALL),),
+    "qbert": ((slice(2, 6), slice(16, 38)),),
+    "seaquest": ((slice(3, 7), slice(28, 58)),),
+    "space_invaders": ((slice(4, 8), _ALL),),  # The saucer, which takes the place of the score when it comes, is lost.
+}
+
+
+@flax.struct.dataclass
+class AtariState:
+    """Where the emulator is that plays the games; it moves on when it is stepped, so that a state can be used once.
+
+    handle: [8] the bytes of its address.
+    """
+
+    handle: jax.Array
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AtariEnvironment(Environment):
+    """An Atari game: 84×84 grey pictures, the last four of them, and four frames per step.
+
+    Each object has emulators of its own, one per number of games; `reset_many` starts the games of that emulator anew,
+    also for those who still hold a state of it. Who plays as many games beside others takes another object:
+    `dataclasses.replace(env)`, or `make` once more. Emulators are never freed.
+
+    The paper gives the agent no signal when a game ends or a life is lost. Here a game that ends is `truncated`: its
+    return is complete, and the value after it is that of its last picture. The next game begins in the step after,
+    which starts from that last picture, ignores the action, earns nothing and shows the first picture of the new game.
+    So the value of the last picture is learnt like any other, as that of the game to come, and that step needs no mask:
+    it says truthfully what happened, and whatever the policy did there was as good as anything else.
+
+    game: the emulator's name of the game.
+    noop_max: games start after fewer than so many frames without action, at random.
+    fire_reset: whether FIRE is pressed for a frame at the start, where the game knows it, as some only start then.
+    """
+
+    game: str
+    noop_max: int = 30
+    fire_reset: bool = True
+
+    emulated: ClassVar[bool] = True
+
+    @property
+    def blanked(self) -> bool:
+        """Whether the score is known to be blanked in observations."""
+        return bool(blanked(self.game))
+
+    def reset(self, key: jax.Array) -> tuple[jax.Array, Any]:
+        """Raises ValueError: games are played many at a time."""
+        raise ValueError(f"{self.name} is played in an emulator of many games: call reset_many instead of reset")
+
+    def step(self, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
+        """Raises ValueError: games are played many at a time."""
+        raise ValueError(f"{self.name} is played in an emulator of many games: call step_many instead of step")
+
+    def reset_many(self, key: jax.Array, num_envs: int) -> tuple[jax.Array, AtariState]:
+        """Starts N games, which the key decides; it is consumed.
+
+        Args:
+          key: the same one gives the same games.
+          num_envs: N.
+
+        Returns:
+          `[N, 84, 84, 4]` first observations, the newest picture last and zeros before it, and the state.
+
+        Raises:
+          ValueError: ale-py is not installed, or this is to run on several devices at once.
+        """
+        self._refuse_devices()
+        seeds = jax.random.randint(key, (num_envs,), 0, jnp.iinfo(jnp.int32).max)
+        handle, observation = _reset(self, num_envs)(seeds)
+        return observation, AtariState(handle)
+
+    def step_many(self, key: jax.Array, state: AtariState, action: jax.Array) -> tuple[AtariState, Step]:
+        """Plays one step of N games.
+
+        Args:
+          key: unused: the emulator has no randomness after the start of a game.
+          state: used up.
+          action: `[N]` which of the game's actions, below `action_size`; the emulator hangs at others.
+
+        Returns:
+          The next state, and what the actions brought about. The true reward is the change of the score. How an
+          episode ends is said above.
+
+        Raises:
+          ValueError: ale-py is not installed, or this is to run on several devices at once.
+        """
+        self._refuse_devices()
+        handle, observation, score, over = _step(self, action.shape[0])(state.handle, action)
+        return AtariState(handle), Step(
+            observation=observation,
+            final_observation=observation,
+            reward=score.astype(jnp.float32),
+            terminated=jnp.zeros_like(over),
+            truncated=over,
+        )
+
+    def named_state(self, state: AtariState) -> dict[str, jax.Array]:
+        """Returns nothing: clips show the newest pictures of the observations."""
+        return {}
+
+    def _refuse_devices(self) -> None:
+        count = jax.sharding.get_abstract_mesh().size
+        if count > 1:
+            raise ValueError(f"{self.name} is played in one emulator, which {count} devices cannot share")
+
+
+def is_atari(name: str) -> bool:
+    """Whether this is how Atari games are named."""
+    return name.endswith(_SUFFIX)
+
+
+def names() -> list[str]:
+    """Returns the names of all games that one can play alone, such as "PongNoFrameskip-v4".
+
+    Raises:
+      ValueError: ale-py is not installed.
+    """
+    return sorted(_games("Atari"))
+
+
+def make(name: str) -> AtariEnvironment:
+    """Makes an Atari environment, with emulators of its own.
+
+    Episodes are cut off after 27,000 steps: 108,000 frames, half an hour of play.
+
+    Args:
+      name: such as "PongNoFrameskip-v4".
+
+    Raises:
+      ValueError: no game has this name, and the nearest ones are offered; or ale-py is not installed.
+    """
+    games = _games(name)
+    if name not in games:
+        # Every name ends alike, so that what is near is decided by what stands before.
+        short = {full.removesuffix(_SUFFIX): full for full in games}
+        nearest = difflib.get_close_matches(name.removesuffix(_SUFFIX), short, n=3, cutoff=0.3)
+        offered = " or ".join(short[match] for match in nearest) or f"Pong{_SUFFIX}"
+        raise ValueError(f"unknown Atari game {name!r}; did you mean {offered}?")
+    game = games[name]
+    return AtariEnvironment(
+        name=name,
+        base=None,
+        params=None,
+        horizon=27_000,
+        observation_shape=(_SIZE, _SIZE, _STACK),
+        observation_dtype=jnp.dtype(jnp.uint8),
+        continuous=False,
+        action_size=_count_actions(game),
+        game=game,
+    )
+
+
+def blanked(game: str) -> tuple[Box, ...]:
+    """Returns what of each picture of a game is black, because it shows the score; nothing if that is not known.
+
+    Otherwise a reward is easily learnt that only reads the score. The paper also blanks Enduro's speedometer and
+    BeamRider's count of enemies.
+
+    Args:
+      game: the emulator's name of the game, such as "pong".
+
+    Reference: Christiano et al. 2017, appendix A.2.
+    """
+    return _BLANKED.get(game, ())
+
+
+def _ale(needed_by: str) -> tuple[Any, Any]:
+    """Returns ale-py and its class of emulators."""
+    try:
+        import ale_py
+        from ale_py.vector_env import AtariVectorEnv
+    except ImportError as error:
+        raise ValueError(f'{needed_by} needs ale-py: pip install -e ".[atari]"') from error
+    return ale_py, AtariVectorEnv
+
+
+def _games(needed_by: str) -> dict[str, str]:
+    """Returns the emulator's names of the games by ours."""
+    ale, _ = _ale(needed_by)
+    known = set(ale.roms.get_all_rom_ids()) - _NO_SINGLE_PLAYER
+    return {game.title().replace("_", "") + _SUFFIX: game for game in known}
+
+
+def _count_actions(game: str) -> int:
+    ale, _ = _ale(game)
+    ale.ALEInterface.setLoggerMode(ale.LoggerMode.Error)
+    interface = ale.ALEInterface()
+    interface.loadROM(ale.roms.get_rom_path(game))
+    return len(interface.getMinimalActionSet())
+
+
+@functools.cache  # Without limit: a state and a compiled program have only the address of what is kept here.
+def _emulator(env: AtariEnvironment, num_games: int) -> tuple[np.ndarray, Any, Any]:
+    """Returns the `[8]` address of the emulator of so many games, and what resets and steps it in compiled code."""
+    _, vector_env = _ale(env.name)
+    emulator = vector_env(
+        env.game,
+        num_games,
+        max_num_frames_per_episode=_FRAME_SKIP * env.horizon,
+        repeat_action_probability=0.0,
+        img_height=_SIZE,
+        img_width=_SIZE,
+        stack_num=_STACK,
+        frameskip=_FRAME_SKIP,
+        noop_max=env.noop_max,
+        reward_clipping=False,
+        use_fire_reset=env.fire_reset,
+    )
+    with jax.ensure_compile_time_eval():  # What is kept must not belong to the program that is traced just now.
+        handle, reset, step = emulator.xla()
+        return np.asarray(handle), reset, step
+
+
+def _reset(env: AtariEnvironment, num_games: int) -> Any:
+    """Returns a function of `[G]` seeds to `[8]` handle and `[G, 84, 84, 4]` observations."""
+
+    @jax.custom_batching.custom_vmap
+    def reset(seeds: jax.Array) -> tuple[jax.Array, jax.Array]:
+        handle, start, _ = _emulator(env, num_games)
+        after, (pictures, _) = start(handle, seeds)
+        return after, _observation(env, pictures)
+
+    @reset.def_vmap
+    def fold(num_agents: int, _: Any, seeds: jax.Array) -> tuple[tuple[jax.Array, jax.Array], tuple[bool, bool]]:
+        handle, observation = _reset(env, num_agents * num_games)(seeds.reshape(-1))
+        return (handle, _unfold(observation, num_agents)), (False, True)
+
+    return reset
+
+
+def _step(env: AtariEnvironment, num_games: int) -> Any:
+    """Returns a function of `[8]` handle and `[G]` actions to handle, observations, score changes and game overs."""
+
+    @jax.custom_batching.custom_vmap
+    def step(handle: jax.Array, action: jax.Array) -> tuple[jax.Array, ...]:
+        _, _, play = _emulator(env, num_games)
+        handle, (pictures, score, terminated, truncated, _) = play(handle, action)
+        return handle, _observation(env, pictures), score, terminated | truncated
+
+    @step.def_vmap
+    def fold(
+        num_agents: int, mapped: list[bool], handle: jax.Array, action: jax.Array
+    ) -> tuple[tuple[jax.Array, ...], tuple[bool, ...]]:
+        if mapped[0]:  # A `vmap` that has ended in between gave every agent a copy of the one address.
+            handle = handle[0]
+        if not mapped[1]:
+            action = jnp.broadcast_to(action[None], (num_agents, num_games))
+        handle, *outcome = _step(env, num_agents * num_games)(handle, action.reshape(-1))
+        return (handle, *(_unfold(x, num_agents) for x in outcome)), (False, True, True, True)
+
+    return step
+
+
+def _unfold(x: jax.Array, num_agents: int) -> jax.Array:
+    return x.reshape(num_agents, -1, *x.shape[1:])
+
+
+def _observation(env: AtariEnvironment, pictures: jax.Array) -> jax.Array:
+    """Returns `[G, 84, 84, 4]` what the agent sees of `[G, 4, 84, 84]` pictures."""
+    observation = jnp.moveaxis(pictures, 1, -1)
+    for rows, columns in blanked(env.game):
+        observation = observation.at[:, rows, columns].set(0)
+    return observation

@@ -1,0 +1,42 @@
+"""Environments by name: gymnax's, this library's, and Atari games."""
+
+import difflib
+
+from rlhf_jax.environments.environment import Environment, wrap
+
+OURS = ("MovingDot-v0", "MovingDotNoFrameskip-v0")
+"""Names of the environments of this library."""
+
+_ATARI = "NoFrameskip-v4"
+_BINARY = ("-MinAtar", "Pong-misc")  # Grids of zeros and ones, which gymnax gives as floats.
+
+
+def make(name: str) -> Environment:
+    """Makes an environment.
+
+    Args:
+      name: such as "Pendulum-v1" and others of gymnax's registry, "MovingDot-v0", or "PongNoFrameskip-v4".
+
+    Raises:
+      ValueError: no environment has this name, and the nearest ones are offered; or it needs another package.
+    """
+    if name in OURS:
+        from rlhf_jax.environments import moving_dot  # Here, not above: it loads gymnax.
+
+        kinds = (moving_dot.StackedDot, moving_dot.MovingDot)
+        return wrap(kinds[OURS.index(name)](), name=name)
+    if name.endswith(_ATARI):
+        from rlhf_jax.environments import atari  # Here, not above: few have it installed.
+
+        return atari.make(name)
+    import gymnax  # Here, not above: it loads plotting libraries, which take seconds.
+
+    if name not in gymnax.registered_envs:
+        known = [*OURS, *gymnax.registered_envs]
+        nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
+        raise ValueError(
+            f"unknown environment {name!r}; did you mean {' or '.join(nearest) or 'Pendulum-v1'}? "
+            f"All names: {', '.join(known)}, and Atari games such as PongNoFrameskip-v4"
+        )
+    base, params = gymnax.make(name)
+    return wrap(base, params, name=name, binary=name.endswith(_BINARY))

@@ -1,0 +1,62 @@
+"""Settings that are known to learn, by environment."""
+
+from rlhf_jax.config import Config, LabelConfig, PPOConfig, QueryConfig, RewardConfig
+
+
+def preset(env: str) -> Config:
+    """Returns the settings for an environment; those for Pendulum-v1 where none are known to be better.
+
+    Args:
+      env: its name, such as "MovingDot-v0".
+    """
+    if env.startswith("MovingDot"):
+        return _moving_dot(env)
+    if env.endswith("-MinAtar") or env == "Pong-misc":
+        return _minatar(env)
+    return Config(env=env)
+
+
+def _moving_dot(env: str) -> Config:
+    return Config(
+        env=env,
+        iterations=72,
+        num_envs=16,
+        rollout_length=128,
+        ppo=PPOConfig(
+            epochs=2,
+            minibatches=8,
+            hidden=(64,),
+            learning_rate=1e-3,
+            discount=0.95,
+            entropy_coefficient=0.01,
+            max_grad_norm=0.5,
+        ),
+        queries=QueryConfig(segment_length=25),
+        labels=LabelConfig(budget=500, max_budget=500, warmup=2, half_life=50_000.0),
+        reward=RewardConfig(
+            members=3, hidden=(64,), fit_steps=6, batch_size=8, learning_rate=1e-3, action_scale=1.0, l2=1e-4
+        ),
+    )
+
+
+def _minatar(env: str) -> Config:
+    return Config(
+        env=env,
+        iterations=122,
+        num_envs=64,
+        rollout_length=128,
+        ppo=PPOConfig(
+            epochs=3,
+            minibatches=16,
+            hidden=(128,),
+            learning_rate=1e-3,
+            discount=0.99,
+            entropy_coefficient=0.01,
+            max_grad_norm=0.5,
+        ),
+        queries=QueryConfig(segment_length=25),
+        labels=LabelConfig(budget=1400, max_budget=1400, warmup=3, half_life=500_000.0),
+        reward=RewardConfig(
+            members=3, hidden=(64,), fit_steps=20, batch_size=16, learning_rate=1e-3, action_scale=1.0, l2=1e-4
+        ),
+    )
