@@ -129,7 +129,7 @@ def show(path: str) -> None:
         env = store.source.env
         if _OUT.value:
             rendering.require(env)
-        drawn = env in rendering.RENDERERS and len(numbers) <= _DRAWN
+        drawn = rendering.can_draw(env) and len(numbers) <= _DRAWN
         file = command_line.new_file(Path(_OUT.value or folder / "pairs.gif")) if drawn else None
         shown = look_up(folder, store, numbers)
         again, alike = Desk(store).agreement()

@@ -209,7 +209,7 @@ def draw(run: RunFolder, result: Result, title: str) -> list[Path]:
             curves = {name: result.metrics[name][key].astype(float) for name in names}
             axes = {"xlabel": "environment steps", "ylabel": ylabel}
             figures.learning_curves(files[-1], result.env_steps, curves, optimum=None, title=title, **axes)
-    drawable = [name for name, config in run.conditions.items() if config.env in rendering.RENDERERS]
+    drawable = [name for name, config in run.conditions.items() if rendering.can_draw(config.env)]
     return [*files, *(animate(run, result, name) for name in drawable)]
 
 

@@ -1,5 +1,7 @@
 """Convolutions over images, in the form that the backend is fast at."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,8 @@ PAPER: Layers = ((7, 3, 16), (5, 2, 16), (3, 1, 16), (3, 1, 16))
 _MIDDLE: Layers = ((4, 2, 16), (3, 1, 16))
 # Young and Tian 2019, for MinAtar's 10 × 10.
 _SMALL: Layers = ((3, 1, 16),)
+
+_AT_ONCE = 16  # images
 
 
 def layers(shape: tuple[int, ...]) -> Layers:
@@ -81,25 +85,53 @@ class Convolutions(nn.Module):
         """
         if not self.layers:
             return images
-        x = images.reshape(-1, *images.shape[-3:])
-        scale = 255.0 if x.dtype == jnp.uint8 else 1.0
-        for i, (size, stride, filters) in enumerate(self.layers):
-            kernel = self.param(f"kernel_{i}", nn.initializers.he_normal(), (size, size, x.shape[-1], filters))
-            x = convolve(x, kernel / scale if i == 0 else kernel, stride)
-            x = nn.leaky_relu(self._normalised(i, x), 0.01)
-            if groups and self.dropout:
-                x = _leave_out(self.make_rng("dropout"), x, groups, self.dropout)
-        return x.reshape(*images.shape[:-3], -1)
+        channels, weights = images.shape[-1], []
+        for i, (size, _, filters) in enumerate(self.layers):
+            kernel = self.param(f"kernel_{i}", nn.initializers.he_normal(), (size, size, channels, filters))
+            gain = self.param(f"gain_{i}", nn.initializers.zeros, (filters,))
+            bias = self.param(f"bias_{i}", nn.initializers.zeros, (filters,))
+            weights.append((kernel, gain, bias))
+            channels = filters
+        if images.dtype == jnp.uint8:  # Patches of bytes are a quarter as large as those of floats.
+            weights[0] = (weights[0][0] / 255.0, *weights[0][1:])
+        lead = images.shape[:-3]
+        flat = images.reshape(-1, *images.shape[-3:])
+        masks = self._masks(len(flat), groups) if groups and self.dropout else [None] * len(weights)
+        return _in_parts(lambda x, masks: self._forward(weights, masks, x), flat, masks).reshape(*lead, -1)
 
-    def _normalised(self, i: int, x: jax.Array) -> jax.Array:
-        gain = self.param(f"gain_{i}", nn.initializers.zeros, x.shape[-1:])
-        bias = self.param(f"bias_{i}", nn.initializers.zeros, x.shape[-1:])
-        axes = (1, 2, 3)
-        x = x - x.mean(axes, keepdims=True)
-        return x * jax.lax.rsqrt(jnp.square(x).mean(axes, keepdims=True) + 1e-5) * (1.0 + gain) + bias
+    def _masks(self, num_images: int, groups: int) -> list[jax.Array]:
+        """Returns factors `[B, 1, 1, F]` of each layer: 0 for filters that are left out, the same within a group."""
+        kept = 1.0 - self.dropout
+        keys = jax.random.split(self.make_rng("dropout"), len(self.layers))
+        masks = [
+            jax.random.bernoulli(key, kept, (groups, 1, 1, filters)) / kept
+            for key, (_, _, filters) in zip(keys, self.layers, strict=True)
+        ]
+        return [jnp.repeat(mask, num_images // groups, 0) for mask in masks]
+
+    def _forward(self, weights: list, masks: list, x: jax.Array) -> jax.Array:
+        for (kernel, gain, bias), mask, (_, stride, _) in zip(weights, masks, self.layers, strict=True):
+            x = layer_norm(convolve(x, kernel, stride)) * (1.0 + gain) + bias
+            x = nn.leaky_relu(x, 0.01)
+            x = x if mask is None else x * mask
+        return x.reshape(len(x), -1)
 
 
-def _leave_out(key: jax.Array, x: jax.Array, groups: int, rate: float) -> jax.Array:
-    """Returns `[B, H, W, F]` with some filters at zero, the same ones within a group, and the others larger."""
-    kept = jax.random.bernoulli(key, 1.0 - rate, (groups, 1, 1, 1, x.shape[-1]))
-    return (x.reshape(groups, -1, *x.shape[1:]) * kept / (1.0 - rate)).reshape(x.shape)
+def layer_norm(x: jax.Array) -> jax.Array:
+    """Returns `[B, H, W, F]` with zero mean and unit variance over each image."""
+    x = x - x.mean((1, 2, 3), keepdims=True)
+    return x * jax.lax.rsqrt(jnp.square(x).mean((1, 2, 3), keepdims=True) + 1e-5)
+
+
+def _in_parts(function: Callable, images: jax.Array, masks: list) -> jax.Array:
+    """Applies a function to images and what belongs to each; on a CPU to a few images at a time.
+
+    The patches of sixteen images stay in the cache; with those of 256, forward and backward pass take three times as
+    long. The backward pass makes the patches anew, because storing them for all would be as slow.
+    """
+    size = next(n for n in range(_AT_ONCE, 0, -1) if len(images) % n == 0)
+    if jax.default_backend() != "cpu" or len(images) <= _AT_ONCE:
+        return function(images, masks)
+    parts = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), (images, masks))
+    outputs = jax.lax.map(jax.checkpoint(lambda part: function(*part), prevent_cse=False), parts)
+    return outputs.reshape(len(images), -1)

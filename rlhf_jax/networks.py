@@ -1,7 +1,7 @@
 """Networks of the agent and of the reward, and the distributions over actions."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -14,8 +14,6 @@ from rlhf_jax.convolution import Convolutions
 
 _LOG_2PI = 1.8378770664093453
 
-
-_IMAGES_AT_ONCE = 256
 
 
 def initialise(
@@ -52,27 +50,6 @@ def initialise(
 def apply(network: nn.Module, params: Any, *inputs: jax.Array) -> Any:
     """Returns what the network makes of the inputs; without mutable collections it is the output alone."""
     return network.apply(params, *inputs)
-
-
-def in_batches(function: Callable, rank: int, *inputs: jax.Array) -> Any:
-    """Applies a function of observations and what belongs to them; images are taken a few hundred at a time.
-
-    The patches of all images of a rollout would take as much memory as a hundred rollouts.
-
-    Args:
-      function: of arrays with any leading axes.
-      rank: number of axes of one observation.
-      inputs: `[..., *observation]`, then others with the same leading axes.
-
-    Returns:
-      What the function returns, with the leading axes of the inputs.
-    """
-    lead = inputs[0].shape[: inputs[0].ndim - rank]
-    if rank < 3 or math.prod(lead) <= _IMAGES_AT_ONCE:
-        return function(*inputs)
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(lead) :]), inputs)
-    outputs = jax.lax.map(lambda one: function(*one), flat, batch_size=_IMAGES_AT_ONCE)
-    return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), outputs)
 
 
 @flax.struct.dataclass

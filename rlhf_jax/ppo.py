@@ -13,7 +13,7 @@ from rlhf_jax import convolution, normalisation
 from rlhf_jax.config import PPOConfig
 from rlhf_jax.convolution import Convolutions
 from rlhf_jax.environments import Environment
-from rlhf_jax.networks import Actor, Categorical, Critic, Gaussian, apply, in_batches, initialise
+from rlhf_jax.networks import Actor, Categorical, Critic, Gaussian, apply, initialise
 from rlhf_jax.rollout import Policy, Rollout
 
 METRICS = ("policy_loss", "value_loss", "entropy", "kl")
@@ -166,12 +166,8 @@ def distribution(
 ) -> Gaussian | Categorical:
     """Returns the policy's distribution over actions in `[..., *observation]`."""
     trunk, actor, _ = networks(env, config)
-
-    def act(observation: jax.Array) -> Gaussian | Categorical:
-        seen = apply(trunk, state.trunk, normalisation.normalise_observations(state.observation, observation))
-        return apply(actor, state.actor, seen)
-
-    return in_batches(act, len(env.observation_shape), observation)
+    seen = apply(trunk, state.trunk, normalisation.normalise_observations(state.observation, observation))
+    return apply(actor, state.actor, seen)
 
 
 def sampling_policy(state: PPOState, *, env: Environment, config: PPOConfig) -> Policy:
@@ -208,11 +204,11 @@ def _prepare(state: PPOState, rollout: Rollout, rewards: jax.Array, *, env: Envi
 
     # Rewards times 1 − γ make a value a weighted mean of rewards, so that its scale does not depend on γ.
     rewards = (1.0 - config.discount) * rewards
-    value = in_batches(expect, len(env.observation_shape), observation)
+    value = expect(observation)
     advantage = generalised_advantages(
         rewards,
         value,
-        in_batches(expect, len(env.observation_shape), next_observation),
+        expect(next_observation),
         rollout.terminated,
         rollout.done,
         discount=config.discount,

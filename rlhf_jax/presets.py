@@ -34,7 +34,14 @@ def _moving_dot(env: str) -> Config:
         queries=QueryConfig(segment_length=25),
         labels=LabelConfig(budget=500, max_budget=500, warmup=2, half_life=50_000.0),
         reward=RewardConfig(
-            members=3, hidden=(64,), fit_steps=6, batch_size=8, learning_rate=1e-3, action_scale=1.0, l2=1e-4
+            members=3,
+            hidden=(64,),
+            fit_steps=4,
+            batch_size=8,
+            reference_size=16,
+            learning_rate=1e-3,
+            action_scale=1.0,
+            l2=1e-4,
         ),
     )
 

@@ -90,11 +90,7 @@ def member_rewards(
       `[M, ...]` rewards.
     """
     inputs, network = _inputs(ensemble, observation, action, env=env, config=config), _network(env, config)
-
-    def rewards(*inputs: jax.Array) -> jax.Array:
-        return jax.vmap(lambda params: networks.apply(network, params, *inputs), out_axes=-1)(ensemble.params)
-
-    return jnp.moveaxis(networks.in_batches(rewards, len(env.observation_shape), *inputs), -1, 0)
+    return jax.vmap(lambda params: networks.apply(network, params, *inputs))(ensemble.params)
 
 
 def predict(

@@ -75,7 +75,7 @@ def test_names_limits_and_actions():
     assert (raw.name, raw.default_params.max_steps_in_episode) == ("MovingDotNoFrameskip-v0", 1000)
     assert (stacked.name, stacked.default_params.max_steps_in_episode) == ("MovingDot-v0", 250)
     assert raw.num_actions == stacked.num_actions == 5
-    assert moving_dot.ACTIONS == tuple(MOVES)
+    assert tuple(MOVES) == moving_dot.ACTIONS
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,19 @@
 """Atari 2600 games as Christiano et al. 2017 play them, in the emulator of ale-py, stepped from within compiled code.
 
-An emulator plays a number of games at once, and its state is not in the arrays of the compiled program, which only hold
-its address. This file hides what follows from that: where agents are mapped by `jax.vmap`, the games of all of them are
-folded into one emulator, and the address stays the same for all.
+An emulator plays a number of games at once, and compiled programs hold nothing of it but its address. What follows from
+that is hidden here: the games of all agents that `jax.vmap` maps are folded into one emulator, with one address.
 """
 
+import atexit
 import dataclasses
 import difflib
 import functools
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import flax.struct
 import jax
+import jax.extend.backend
 import jax.numpy as jnp
 import numpy as np
 
@@ -21,7 +23,7 @@ _SUFFIX = "NoFrameskip-v4"
 _FRAME_SKIP = 4
 _STACK = 4
 _SIZE = 84
-_NO_SINGLE_PLAYER = frozenset({"combat", "joust", "maze_craze", "warlords"})
+_FOR_TWO = frozenset({"combat", "joust", "maze_craze", "warlords"})
 
 Box = tuple[slice, slice]
 """Rows and columns of a picture."""
@@ -43,9 +45,11 @@ class AtariState:
     """Where the emulator is that plays the games; it moves on when it is stepped, so that a state can be used once.
 
     handle: [8] the bytes of its address.
+    over: [N] whether the next step only starts a new game.
     """
 
     handle: jax.Array
+    over: jax.Array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,8 +57,8 @@ class AtariEnvironment(Environment):
     """An Atari game: 84×84 grey pictures, the last four of them, and four frames per step.
 
     Each object has emulators of its own, one per number of games; `reset_many` starts the games of that emulator anew,
-    also for those who still hold a state of it. Who plays as many games beside others takes another object:
-    `dataclasses.replace(env)`, or `make` once more. Emulators are never freed.
+    also for those who still hold a state of it. Who plays as many games beside others takes another object, from
+    `dataclasses.replace(env)` or `make`. Emulators are kept until the process ends.
 
     The paper gives the agent no signal when a game ends or a life is lost. Here a game that ends is `truncated`: its
     return is complete, and the value after it is that of its last picture. The next game begins in the step after,
@@ -80,17 +84,17 @@ class AtariEnvironment(Environment):
 
     def reset(self, key: jax.Array) -> tuple[jax.Array, Any]:
         """Raises ValueError: games are played many at a time."""
-        raise ValueError(f"{self.name} is played in an emulator of many games: call reset_many instead of reset")
+        raise ValueError(f"{self.name} is played many games at a time: call reset_many instead of reset")
 
     def step(self, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:
         """Raises ValueError: games are played many at a time."""
-        raise ValueError(f"{self.name} is played in an emulator of many games: call step_many instead of step")
+        raise ValueError(f"{self.name} is played many games at a time: call step_many instead of step")
 
     def reset_many(self, key: jax.Array, num_envs: int) -> tuple[jax.Array, AtariState]:
         """Starts N games, which the key decides; it is consumed.
 
         Args:
-          key: the same one gives the same games.
+          key: the same one gives the same games; agents that are mapped have one each.
           num_envs: N.
 
         Returns:
@@ -101,8 +105,8 @@ class AtariEnvironment(Environment):
         """
         self._refuse_devices()
         seeds = jax.random.randint(key, (num_envs,), 0, jnp.iinfo(jnp.int32).max)
-        handle, observation = _reset(self, num_envs)(seeds)
-        return observation, AtariState(handle)
+        handle, (observation, over) = _over_agents(self._start)(None, seeds)
+        return observation, AtariState(handle, over)
 
     def step_many(self, key: jax.Array, state: AtariState, action: jax.Array) -> tuple[AtariState, Step]:
         """Plays one step of N games.
@@ -113,15 +117,17 @@ class AtariEnvironment(Environment):
           action: `[N]` which of the game's actions, below `action_size`; the emulator hangs at others.
 
         Returns:
-          The next state, and what the actions brought about. The true reward is the change of the score. How an
-          episode ends is said above.
+          The next state, and what the actions brought about; the true reward is the change of the score.
 
         Raises:
           ValueError: ale-py is not installed, or this is to run on several devices at once.
         """
         self._refuse_devices()
-        handle, observation, score, over = _step(self, action.shape[0])(state.handle, action)
-        return AtariState(handle), Step(
+        # The emulator ignores the action where a game is over. Here it ties the action to this agent's games, so that
+        # `vmap` does not take the step of agents that are all told the same for the step of one.
+        action = jnp.where(state.over, 0, action)
+        handle, (observation, score, over) = _over_agents(self._play)(state.handle, action)
+        return AtariState(handle, over), Step(
             observation=observation,
             final_observation=observation,
             reward=score.astype(jnp.float32),
@@ -132,6 +138,23 @@ class AtariEnvironment(Environment):
     def named_state(self, state: AtariState) -> dict[str, jax.Array]:
         """Returns nothing: clips show the newest pictures of the observations."""
         return {}
+
+    def _start(self, _: None, seeds: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        handle, reset, _ = _emulator(self, seeds.shape[0])
+        after, (pictures, _) = reset(handle, seeds)
+        return after, (self._seen(pictures), jnp.zeros(seeds.shape, jnp.bool))
+
+    def _play(self, handle: jax.Array, action: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
+        _, _, step = _emulator(self, action.shape[0])
+        after, (pictures, score, terminated, truncated, _) = step(handle, action)
+        return after, (self._seen(pictures), score, terminated | truncated)
+
+    def _seen(self, pictures: jax.Array) -> jax.Array:
+        """Returns `[G, 84, 84, 4]` what the agents see of `[G, 4, 84, 84]` pictures."""
+        observation = jnp.moveaxis(pictures, 1, -1)
+        for rows, columns in blanked(self.game):
+            observation = observation.at[:, rows, columns].set(0)
+        return observation
 
     def _refuse_devices(self) -> None:
         count = jax.sharding.get_abstract_mesh().size
@@ -166,7 +189,7 @@ def make(name: str) -> AtariEnvironment:
     """
     games = _games(name)
     if name not in games:
-        # Every name ends alike, so that what is near is decided by what stands before.
+        # Every name ends alike: what is near is decided by what stands before.
         short = {full.removesuffix(_SUFFIX): full for full in games}
         nearest = difflib.get_close_matches(name.removesuffix(_SUFFIX), short, n=3, cutoff=0.3)
         offered = " or ".join(short[match] for match in nearest) or f"Pong{_SUFFIX}"
@@ -188,8 +211,8 @@ def make(name: str) -> AtariEnvironment:
 def blanked(game: str) -> tuple[Box, ...]:
     """Returns what of each picture of a game is black, because it shows the score; nothing if that is not known.
 
-    Otherwise a reward is easily learnt that only reads the score. The paper also blanks Enduro's speedometer and
-    BeamRider's count of enemies.
+    Otherwise a reward is easily learnt that only reads the score. Enduro's speedometer and BeamRider's count of
+    enemies are blanked as well.
 
     Args:
       game: the emulator's name of the game, such as "pong".
@@ -212,7 +235,7 @@ def _ale(needed_by: str) -> tuple[Any, Any]:
 def _games(needed_by: str) -> dict[str, str]:
     """Returns the emulator's names of the games by ours."""
     ale, _ = _ale(needed_by)
-    known = set(ale.roms.get_all_rom_ids()) - _NO_SINGLE_PLAYER
+    known = set(ale.roms.get_all_rom_ids()) - _FOR_TWO
     return {game.title().replace("_", "") + _SUFFIX: game for game in known}
 
 
@@ -224,7 +247,7 @@ def _count_actions(game: str) -> int:
     return len(interface.getMinimalActionSet())
 
 
-@functools.cache  # Without limit: a state and a compiled program have only the address of what is kept here.
+@functools.cache  # Without limit: states and compiled programs have but the address of what is kept here.
 def _emulator(env: AtariEnvironment, num_games: int) -> tuple[np.ndarray, Any, Any]:
     """Returns the `[8]` address of the emulator of so many games, and what resets and steps it in compiled code."""
     _, vector_env = _ale(env.name)
@@ -246,53 +269,31 @@ def _emulator(env: AtariEnvironment, num_games: int) -> tuple[np.ndarray, Any, A
         return np.asarray(handle), reset, step
 
 
-def _reset(env: AtariEnvironment, num_games: int) -> Any:
-    """Returns a function of `[G]` seeds to `[8]` handle and `[G, 84, 84, 4]` observations."""
-
-    @jax.custom_batching.custom_vmap
-    def reset(seeds: jax.Array) -> tuple[jax.Array, jax.Array]:
-        handle, start, _ = _emulator(env, num_games)
-        after, (pictures, _) = start(handle, seeds)
-        return after, _observation(env, pictures)
-
-    @reset.def_vmap
-    def fold(num_agents: int, _: Any, seeds: jax.Array) -> tuple[tuple[jax.Array, jax.Array], tuple[bool, bool]]:
-        handle, observation = _reset(env, num_agents * num_games)(seeds.reshape(-1))
-        return (handle, _unfold(observation, num_agents)), (False, True)
-
-    return reset
+@atexit.register
+def _close() -> None:
+    """Frees the emulators, which otherwise complain at exit, once no program steps them; JAX then exits as it would."""
+    if _emulator.cache_info().currsize:
+        jax.extend.backend.clear_backends()
+        _emulator.cache_clear()
 
 
-def _step(env: AtariEnvironment, num_games: int) -> Any:
-    """Returns a function of `[8]` handle and `[G]` actions to handle, observations, score changes and game overs."""
+def _over_agents(function: Callable) -> Callable:
+    """Makes a function of one emulator one that `jax.vmap` maps to an emulator of the games of all agents.
 
-    @jax.custom_batching.custom_vmap
-    def step(handle: jax.Array, action: jax.Array) -> tuple[jax.Array, ...]:
-        _, _, play = _emulator(env, num_games)
-        handle, (pictures, score, terminated, truncated, _) = play(handle, action)
-        return handle, _observation(env, pictures), score, terminated | truncated
+    Args:
+      function: of handle and `[G]` numbers, to handle and a pytree of `[G, ...]`.
+    """
+    folded = jax.custom_batching.custom_vmap(function)
 
-    @step.def_vmap
-    def fold(
-        num_agents: int, mapped: list[bool], handle: jax.Array, action: jax.Array
-    ) -> tuple[tuple[jax.Array, ...], tuple[bool, ...]]:
-        if mapped[0]:  # A `vmap` that has ended in between gave every agent a copy of the one address.
+    @folded.def_vmap
+    def fold(num_agents: int, mapped: tuple[bool, bool], handle: Any, numbers: jax.Array) -> Any:
+        handle_mapped, numbers_mapped = mapped
+        if handle_mapped:  # A `vmap` that has ended in between gave every agent a copy of the one address.
             handle = handle[0]
-        if not mapped[1]:
-            action = jnp.broadcast_to(action[None], (num_agents, num_games))
-        handle, *outcome = _step(env, num_agents * num_games)(handle, action.reshape(-1))
-        return (handle, *(_unfold(x, num_agents) for x in outcome)), (False, True, True, True)
+        if not numbers_mapped:
+            numbers = jnp.broadcast_to(numbers[None], (num_agents, *numbers.shape))
+        handle, outcome = folded(handle, numbers.reshape(-1))
+        outcome = jax.tree.map(lambda x: x.reshape(*numbers.shape, *x.shape[1:]), outcome)
+        return (handle, outcome), (False, jax.tree.map(lambda _: True, outcome))
 
-    return step
-
-
-def _unfold(x: jax.Array, num_agents: int) -> jax.Array:
-    return x.reshape(num_agents, -1, *x.shape[1:])
-
-
-def _observation(env: AtariEnvironment, pictures: jax.Array) -> jax.Array:
-    """Returns `[G, 84, 84, 4]` what the agent sees of `[G, 4, 84, 84]` pictures."""
-    observation = jnp.moveaxis(pictures, 1, -1)
-    for rows, columns in blanked(env.game):
-        observation = observation.at[:, rows, columns].set(0)
-    return observation
+    return folded

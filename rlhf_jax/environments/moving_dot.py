@@ -63,8 +63,8 @@ class MovingDotState:
 class StackedDotState(MovingDotState):
     """State of the preprocessed environment.
 
-    edges: [4, 4] uint8 white rectangle of each frame that is seen, the newest last: first row, row after the last, first
-      column, column after the last, in raw pixels.
+    edges: [4, 4] uint8 white rectangle of each frame that is seen, the newest last: first row, row after the last,
+      first column, column after the last, in raw pixels.
     """
 
     edges: jax.Array
@@ -117,7 +117,7 @@ class MovingDot(environment.Environment[Any, MovingDotParams]):
         del params
         return spaces.Box(0, 255, (HEIGHT, WIDTH, 3), jnp.uint8)
 
-    def is_terminated(self, state: MovingDotState, params: MovingDotParams) -> jax.Array:
+    def is_terminated(self, state: Any, params: MovingDotParams) -> jax.Array:
         """Returns `[]` False: no episode ends by itself."""
         del state, params
         return jnp.zeros((), bool)
@@ -138,21 +138,21 @@ class MovingDot(environment.Environment[Any, MovingDotParams]):
         return self.get_obs(state), state
 
     def step_env(
-        self, key: jax.Array, state: MovingDotState, action: int | float | jax.Array, params: MovingDotParams
-    ) -> tuple[jax.Array, MovingDotState, jax.Array, jax.Array, dict[Any, Any]]:
+        self, key: jax.Array, state: Any, action: int | float | jax.Array, params: MovingDotParams
+    ) -> tuple[jax.Array, Any, jax.Array, jax.Array, dict[Any, Any]]:
         """Returns observation, state, reward, whether it terminated (never), and an empty info; no key is needed."""
         del key
         x, y, reward = _move(state, action, 1)
-        state = state.replace(x=x[-1], y=y[-1], time=state.time + 1)
+        state = MovingDotState(x[-1], y[-1], state.time + 1)
         return self.get_obs(state), state, reward, self.is_terminated(state, params), {}
 
 
 class StackedDot(MovingDot):
     """The environment as agents are given Atari's: an action lasts four raw steps, whose rewards are added.
 
-    A frame is the larger value, at each pixel, of the last two raw frames, in grey, scaled to 84 × 84 by the mean of the
-    area that each pixel covers, as OpenCV's INTER_AREA does. The last four such frames are seen, the newest last; after
-    a reset all four are the first one. Episodes are truncated after 250 steps, 1,000 raw ones.
+    A frame is the larger value, at each pixel, of the last two raw frames, in grey, scaled to 84 × 84 by the mean of
+    the area that each pixel covers, as OpenCV's INTER_AREA does. The last four such frames are seen, the newest last;
+    after a reset all four are the first one. Episodes are truncated after 250 steps, 1,000 raw ones.
 
     Observation: `[84, 84, 4]` uint8 shades of grey.
 
@@ -189,13 +189,13 @@ class StackedDot(MovingDot):
         return self.get_obs(state), state
 
     def step_env(
-        self, key: jax.Array, state: StackedDotState, action: int | float | jax.Array, params: MovingDotParams
-    ) -> tuple[jax.Array, StackedDotState, jax.Array, jax.Array, dict[Any, Any]]:
+        self, key: jax.Array, state: Any, action: int | float | jax.Array, params: MovingDotParams
+    ) -> tuple[jax.Array, Any, jax.Array, jax.Array, dict[Any, Any]]:
         """Returns observation, state, reward, whether it terminated (never), and an empty info; no key is needed."""
         del key
         x, y, reward = _move(state, action, REPEAT)
         edges = jnp.concatenate([state.edges[1:], _edges(x[-2:], y[-2:])[None]])
-        state = state.replace(x=x[-1], y=y[-1], time=state.time + 1, edges=edges)
+        state = StackedDotState(x[-1], y[-1], state.time + 1, edges)
         return self.get_obs(state), state, reward, self.is_terminated(state, params), {}
 
 
@@ -235,9 +235,9 @@ def _edges(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _covered(first: jax.Array, end: jax.Array, length: int) -> jax.Array:
-    """Returns `[84, K]` the fraction of each of 84 equal parts of an axis that `[K]` intervals from `first` to `end` cover.
+    """Returns `[84, K]` the fraction of each of 84 equal parts of an axis that `[K]` intervals cover.
 
-    An interval, like the axis of this length, is in raw pixels.
+    The intervals, from `first` to `end`, and the length of the axis are in raw pixels.
     """
     # In units of 1/84 of a raw pixel the ends of all are whole numbers.
     begins = length * jnp.arange(SCREEN, dtype=jnp.int32)[:, None]

@@ -5,15 +5,26 @@ A renderer is a function of one `Moment`, so that a stored segment can be shown 
 
 import numpy as np
 
-from rlhf_jax.environments import drawings
+from rlhf_jax.environments import atari, drawings, pictures
 from rlhf_jax.environments.drawings import Moment, Renderer
 
-__all__ = ["LEGENDS", "RENDERERS", "Moment", "Renderer", "frame", "frames", "register_renderer", "require"]
+__all__ = [
+    "LEGENDS",
+    "RENDERERS",
+    "Moment",
+    "Renderer",
+    "can_draw",
+    "frame",
+    "frames",
+    "legend",
+    "register_renderer",
+    "require",
+]
 
-RENDERERS: dict[str, Renderer] = dict(drawings.BUILT_IN)
-"""Renderer of each environment, by name."""
+RENDERERS: dict[str, Renderer] = {**drawings.BUILT_IN, **pictures.BUILT_IN}
+"""Renderer of each environment, by name; Atari's games, too many to list, are drawn without being here."""
 
-LEGENDS: dict[str, str] = dict.fromkeys(drawings.BUILT_IN, drawings.LEGEND)
+LEGENDS: dict[str, str] = {**dict.fromkeys(drawings.BUILT_IN, drawings.LEGEND), **pictures.LEGENDS}
 """What people need to know to read its pictures, by name; may be empty."""
 
 
@@ -28,12 +39,22 @@ def register_renderer(name: str, function: Renderer, legend: str = "") -> None:
     RENDERERS[name], LEGENDS[name] = function, legend
 
 
+def can_draw(env_name: str) -> bool:
+    """Returns whether the environment has a renderer."""
+    return env_name in RENDERERS or atari.is_atari(env_name)
+
+
+def legend(env_name: str) -> str:
+    """Returns what people need to know to read the pictures of the environment; empty if there is nothing to say."""
+    return LEGENDS.get(env_name, pictures.ATARI_LEGEND if atari.is_atari(env_name) else "")
+
+
 def require(env_name: str) -> None:
     """Raises a ValueError unless the environment can be drawn; so that a run can say so before it starts."""
-    if env_name not in RENDERERS:
+    if not can_draw(env_name):
         raise ValueError(
-            f"cannot draw {env_name!r}, only {', '.join(sorted(RENDERERS))}; "
-            f"add it with register_renderer({env_name!r}, function)"
+            f"cannot draw {env_name!r}, only {', '.join(sorted(RENDERERS))}, and Atari games such as "
+            f"PongNoFrameskip-v4; add it with register_renderer({env_name!r}, function)"
         )
 
 
@@ -54,7 +75,9 @@ def frame(env_name: str, moment: Moment, size: int = 128) -> np.ndarray:
     require(env_name)
     observation, action, state = moment
     state = {name: np.asarray(value) for name, value in state.items()}
-    picture = RENDERERS[env_name](Moment(np.asarray(observation), np.asarray(action), state), size)
+    # An Atari game may have been given a renderer of its own.
+    renderer = RENDERERS.get(env_name, pictures.newest_frame)
+    picture = renderer(Moment(np.asarray(observation), np.asarray(action), state), size)
     if picture.shape != (size, size, 3) or picture.dtype != np.uint8:
         raise ValueError(
             f"the renderer of {env_name!r} returned {picture.dtype} {list(picture.shape)}, not uint8 {[size, size, 3]}"

@@ -69,7 +69,7 @@ class Page:
             "run": source.run,
             "env": source.env,
             "instruction": source.instruction,
-            "legend": rendering.LEGENDS.get(source.env, ""),
+            "legend": rendering.legend(source.env),
             "mode": "synchronous" if self._plan.synchronous else "asynchronous",
             "answered": len(in_force),
             "budget": self._plan.budget,
