@@ -1,5 +1,8 @@
 """How good an agent is: its policy from fixed starts, and its reward on three kinds of states."""
 
+import dataclasses
+import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,16 +18,36 @@ from rlhf_jax.rollout import Policy, Rollout
 # The first key whose 512 starts are as hard as the average: their optimal mean return on Pendulum-v1 is −138.0 by
 # dynamic programming, against −137.9 over all starts. Among the first eight keys it ranges from −133.3 to −138.0.
 KEY = 1
-STARTS = 512
 CLIPS = 4
 JUDGED = ("expert", "on_policy", "random")
 """States to judge a reward on: where the deterministic policy goes, where the exploring one does, and random actions.
 
 The best episodes look too much alike to judge a reward on them alone.
 """
-
-_EPISODES = 32  # of each kind of states
+_SMALL_EPISODE = 2**20  # bytes
 _COVERED, _MEANS = 512, 32  # transitions, and draws for the expectation in the distances
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How much is played to evaluate an agent.
+
+    starts: episodes of the deterministic policy, whose returns count.
+    episodes: of each kind of states that the reward is judged on; those of experts are the first of the starts.
+    steps: of each episode that is kept for that.
+    """
+
+    starts: int
+    episodes: int
+    steps: int
+
+
+def plan(env: Environment) -> Plan:
+    """Returns how much is played: of images less, because a rollout of them takes hundreds of megabytes."""
+    if env.emulated:
+        return Plan(8, 4, 200)
+    size = env.horizon * math.prod(env.observation_shape) * jnp.dtype(env.observation_dtype).itemsize
+    return Plan(512, 32, env.horizon) if size < _SMALL_EPISODE else Plan(32, 8, env.horizon)
 
 
 def evaluate(state: training.TrainState, *, env: Environment, config: Config) -> dict[str, jax.Array]:
@@ -36,21 +59,22 @@ def evaluate(state: training.TrainState, *, env: Environment, config: Config) ->
       config: its settings.
 
     Returns:
-      `return`, the mean over the starts; `observation`, `action` and `state` of the first episodes, `[horizon, CLIPS,
-      ...]`; `<states>.<metric>` for all metrics of `rlhf_jax.judgement.judge` and the distances `epic` and `dard`;
-      `reliability`, `[bins, 3]`, on the exploring policy's states; and a `reward_map` where there is a plane to draw.
+      `return`, the mean over the starts; `observation`, `action` and `state` of the first episodes, `[steps, CLIPS,
+      ...]`; `<states>.<metric>` for all metrics of `rlhf_jax.judgement.judge`, and for vectors the distances `epic` and
+      `dard`; `reliability`, `[bins, 3]`, on the exploring policy's states; a `reward_map` where there is a plane to
+      draw; and what else `MEASURES` has for the environment.
     """
     key_starts, key_judge = jax.random.key(KEY), jax.random.key(KEY + 1)
+    sizes = plan(env)
     # One rollout for all, because two would take twice as long to compile.
-    num_episodes = STARTS + 2 * _EPISODES
-    returns, steps = rollout.evaluate(
-        key_starts, _policy(state, num_episodes, env=env, config=config), env=env, num_episodes=num_episodes
-    )
-    parts = [steps_of(steps, start) for start in (0, STARTS, STARTS + _EPISODES)]
+    num_episodes = sizes.starts + 2 * sizes.episodes
+    policy = _policy(state, num_episodes, env=env, config=config)
+    returns, steps = rollout.evaluate(key_starts, policy, env=env, num_episodes=num_episodes, kept_steps=sizes.steps)
+    parts = [_steps_of(steps, start, sizes) for start in (0, sizes.starts, sizes.starts + sizes.episodes)]
     judge = partial(_judge, key_judge, state, env=env, config=config)
     metrics, reliability = jax.vmap(judge)(jax.tree.map(lambda *x: jnp.stack(x), *parts))
     found = {
-        "return": returns[:STARTS].mean(),
+        "return": returns[: sizes.starts].mean(),
         "reliability": reliability[JUDGED.index("on_policy")],
         **{f"{states}.{name}": values[i] for i, states in enumerate(JUDGED) for name, values in metrics.items()},
         **jax.tree.map(
@@ -59,24 +83,27 @@ def evaluate(state: training.TrainState, *, env: Environment, config: Config) ->
     }
     if config.env in reward_map.PLANES:
         found["reward_map"] = reward_map.learnt(state.ensemble, env=env, config=config)
+    if config.env in MEASURES:
+        found |= MEASURES[config.env](jax.tree.map(lambda x: x[:, : sizes.starts], steps))
     return found
 
 
-def steps_of(steps: Rollout, start: int) -> Rollout:
+def _steps_of(steps: Rollout, start: int, sizes: Plan) -> Rollout:
     """Returns the episodes of one kind, those from this column on."""
-    return jax.tree.map(lambda x: x[:, start : start + _EPISODES], steps)
+    return jax.tree.map(lambda x: x[:, start : start + sizes.episodes], steps)
 
 
 def _policy(state: training.TrainState, num_episodes: int, *, env: Environment, config: Config) -> Policy:
     """Returns a policy for all episodes: deterministic from the fixed starts, then exploring, then uniformly random."""
+    sizes = plan(env)
     index = jnp.arange(num_episodes).reshape(-1, *(1 for _ in env.action_shape))
 
     def policy(key: jax.Array, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
         key_explore, key_random = jax.random.split(key)
         actions = ppo.distribution(state.agent, observation, env=env, config=config.ppo)
-        action = jnp.where(index >= STARTS, actions.sample(key_explore), actions.mode())
+        action = jnp.where(index >= sizes.starts, actions.sample(key_explore), actions.mode())
         random = reward_distances.uniform_actions(key_random, num_episodes, env=env)
-        action = jnp.where(index >= STARTS + _EPISODES, random, action)
+        action = jnp.where(index >= sizes.starts + sizes.episodes, random, action)
         return action, actions.log_prob(action)
 
     return policy
@@ -86,16 +113,37 @@ def _judge(
     key: jax.Array, state: training.TrainState, steps: Rollout, *, env: Environment, config: Config
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """Returns the metrics of a reward on a rollout, and the `[bins, 3]` reliability of its probabilities."""
-    key_truth, key_epic, key_dard = jax.random.split(key, 3)
     rewards = reward_ensemble.member_rewards(
         state.ensemble, steps.observation, steps.action, env=env, config=config.reward
     )
     metrics, reliability = judgement.judge(state.ensemble, rewards, steps, state.segment_return, config=config)
+    if len(env.observation_shape) == 1:
+        metrics |= _distances(key, state, steps, env=env, config=config)
+    counts = jnp.stack([reliability.predicted, reliability.observed, reliability.count], -1)
+    return {name.removeprefix("heldout_"): value for name, value in metrics.items()}, counts
+
+
+def _distances(
+    key: jax.Array, state: training.TrainState, steps: Rollout, *, env: Environment, config: Config
+) -> dict[str, jax.Array]:
+    """Returns the EPIC and the DARD distance of the learnt reward from the true one."""
+    key_truth, key_epic, key_dard = jax.random.split(key, 3)
     covered = reward_distances.coverage(steps, env=env, num_samples=_COVERED)
     learnt = reward_distances.learnt_reward(state.ensemble, env=env, config=config.reward)
     truth = reward_distances.true_reward(key_truth, env=env)
     settings: dict[str, Any] = {"env": env, "discount": config.ppo.discount, "num_means": _MEANS}
-    metrics["epic"] = reward_distances.epic_distance(key_epic, learnt, truth, *covered, **settings)
-    metrics["dard"] = reward_distances.dard_distance(key_dard, learnt, truth, *covered, **settings)
-    counts = jnp.stack([reliability.predicted, reliability.observed, reliability.count], -1)
-    return {name.removeprefix("heldout_"): value for name, value in metrics.items()}, counts
+    return {
+        "epic": reward_distances.epic_distance(key_epic, learnt, truth, *covered, **settings),
+        "dard": reward_distances.dard_distance(key_dard, learnt, truth, *covered, **settings),
+    }
+
+
+def _final_distance(steps: Rollout) -> dict[str, jax.Array]:
+    """Returns how far the dot of MovingDot is from the middle before the last action, in pixels, mean over episodes."""
+    from rlhf_jax.environments import moving_dot  # Here, not above: it loads gymnax, which takes seconds.
+
+    return {"final_distance": moving_dot.distance(steps.state["x"][-1], steps.state["y"][-1]).mean()}
+
+
+MEASURES: dict[str, Callable[[Rollout], dict[str, jax.Array]]] = {"MovingDot-v0": _final_distance}
+"""What else is measured on the episodes from the fixed starts, by environment."""

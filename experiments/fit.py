@@ -26,7 +26,17 @@ from absl import flags  # noqa: E402
 
 import rlhf_jax  # noqa: E402
 from experiments import command_line, results, run_flags, session  # noqa: E402
-from rlhf_jax import checkpoint, normalisation, parallel, preferences, reward_ensemble, run_folder, settings, training  # noqa: E402
+from rlhf_jax import (  # noqa: E402
+    checkpoint,
+    normalisation,
+    parallel,
+    preferences,
+    presets,
+    reward_ensemble,
+    run_folder,
+    settings,
+    training,
+)
 from rlhf_jax.environments import Environment  # noqa: E402
 from rlhf_jax.labelling import labels_file, pairs  # noqa: E402
 from rlhf_jax.labelling.label_store import LabelStore  # noqa: E402
@@ -77,7 +87,7 @@ def conditions(labels: Labels) -> run_flags.Conditions:
     """
     decided = "env queries.segment_length labels.budget labels.max_budget labels.capacity use_true_reward"
     run_flags.refuse_settings(*decided.split(), "reward.frozen", "reward.targets")
-    config = settings.override(rlhf_jax.Config(env=labels.source.env), run_flags.SET.value)
+    config = settings.override(presets.preset(labels.source.env), run_flags.SET.value)
     count = int((~np.isnan(labels.label)).sum())
     return {
         f"labels_{count}": dataclasses.replace(

@@ -24,7 +24,7 @@ from absl import flags  # noqa: E402
 import rlhf_jax  # noqa: E402
 from experiments import command_line, labelling_session, results, run_flags, session  # noqa: E402
 from experiments.labelling_session import LabellingSession  # noqa: E402
-from rlhf_jax import parallel, reward_ensemble, run_folder, settings, training  # noqa: E402
+from rlhf_jax import parallel, presets, reward_ensemble, run_folder, settings, training  # noqa: E402
 from rlhf_jax.environments import Environment, rendering  # noqa: E402
 from rlhf_jax.labelling import labels_file, pairs  # noqa: E402
 from rlhf_jax.labelling.label_store import Answer, LabelStore, Source, new_source  # noqa: E402
@@ -55,7 +55,7 @@ def conditions() -> run_flags.Conditions:
     """
     decided = "env iterations use_true_reward reward.targets labels.budget labels.max_budget labels.initial_fraction"
     run_flags.refuse_settings(*decided.split())
-    config = settings.override(rlhf_jax.Config(env=_ENV.value), run_flags.SET.value)
+    config = settings.override(presets.preset(_ENV.value), run_flags.SET.value)
     count = _LABELS.value
     labels = dataclasses.replace(config.labels, initial_fraction=1.0, budget=count, max_budget=count)
     config = dataclasses.replace(config, iterations=labels.warmup + 1, labels=labels)

@@ -15,11 +15,10 @@ from functools import partial  # noqa: E402
 
 from absl import flags  # noqa: E402
 
-import rlhf_jax  # noqa: E402
 from experiments import command_line, labelling_session, results, run_flags, session, stored_reward  # noqa: E402
 from experiments.labelling_session import LabellingSession  # noqa: E402
 from experiments.stored_reward import StoredReward  # noqa: E402
-from rlhf_jax import run_folder, settings  # noqa: E402
+from rlhf_jax import presets, run_folder, settings  # noqa: E402
 from rlhf_jax.environments import rendering  # noqa: E402
 from rlhf_jax.labelling import labels_file  # noqa: E402
 from rlhf_jax.run_folder import RunFolder  # noqa: E402
@@ -44,7 +43,7 @@ def conditions(stored: StoredReward | None, initial: int) -> run_flags.Condition
     run_flags.refuse_settings("env", "labels.budget", "labels.max_budget", "use_true_reward", "reward.targets")
     budget = initial + _LABELS.value
     if stored is None:
-        config = settings.override(rlhf_jax.Config(env=_ENV.value or "Pendulum-v1"), run_flags.SET.value)
+        config = settings.override(presets.preset(_ENV.value or "Pendulum-v1"), run_flags.SET.value)
         labels = config.labels
     else:
         run_flags.refuse_settings("labels.initial_fraction", "labels.capacity", "reward.frozen")

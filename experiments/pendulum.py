@@ -10,7 +10,6 @@ import time
 
 _STARTED = time.perf_counter()
 
-import dataclasses  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from absl import flags  # noqa: E402
@@ -33,17 +32,10 @@ def conditions(labels: list[str], assignments: list[str]) -> dict[str, rlhf_jax.
     Raises:
       ValueError: a budget is not a positive whole number, or a setting is unknown or wrong.
     """
-    budgets = run_flags.label_budgets(labels)
     for name in ("labels.budget", "labels.max_budget", "use_true_reward"):
         if any(text.split("=")[0].strip() == name for text in assignments):
             raise ValueError(f"--set {name} has no say here: the conditions come from --labels")
-    base = settings.override(rlhf_jax.Config(), assignments)
-    lanes = {}
-    for budget in [0, *budgets]:
-        name = f"labels_{budget}" if budget else "true_reward"
-        limits = dataclasses.replace(base.labels, budget=budget, max_budget=budgets[-1])
-        lanes[name] = dataclasses.replace(base, use_true_reward=budget == 0, labels=limits)
-    return sweep.swept(lanes)
+    return sweep.swept(run_flags.true_reward_and_labels(settings.override(rlhf_jax.Config(), assignments), labels))
 
 
 def draw(run: run_folder.RunFolder, result: results.Result) -> list[Path]:

@@ -22,6 +22,7 @@ from rlhf_jax.labelling.label_store import LabelStore
 from rlhf_jax.run_folder import RunFolder
 
 ALARM_WINDOW = 5  # iterations
+_EMULATED_STEPS = 5 * 60 * 15
 alarms = jax.jit(jax.vmap(partial(diagnostics.over_optimisation, window=ALARM_WINDOW)))
 """`[seeds, points]` learnt and true returns to whether the learnt one is being exploited."""
 
@@ -58,15 +59,22 @@ def conclude(
       env: the environment.
       clock: measures it.
     """
-    with clock.phase("evaluate", f"evaluating {run.num_agents} agents on the same {evaluation.STARTS} starts"):
+    env = _for_evaluation(env)
+    what = f"evaluating {run.num_agents} agents on the same {evaluation.plan(env).starts} starts"
+    with clock.phase("evaluate", what):
         one = lambda state, config: evaluation.evaluate(state, env=env, config=config)  # noqa: E731
-        found = jax.device_get(parallel.over_agents(one, run.num_agents)(states, lanes))
+        found = jax.device_get(parallel.over_agents(one, run.num_agents, env.emulated)(states, lanes))
     config = next(iter(run.conditions.values()))
     points = len(next(iter(metrics.values()))[0])
     steps = config.num_envs * config.rollout_length * np.arange(1, points + 1)
     result = Result(steps, run.by_condition(metrics), run.by_condition(found))
     _write_arrays(run, result)
     return result
+
+
+def _for_evaluation(env: Environment) -> Environment:
+    """Returns the environment; for an emulator another one, whose games last five minutes at most."""
+    return dataclasses.replace(env, horizon=min(env.horizon, _EMULATED_STEPS)) if env.emulated else env
 
 
 def together(parts: Sequence[Result], conditions: Sequence[str]) -> Result:
@@ -109,6 +117,7 @@ def _row(config: Config, result: Result, name: str) -> dict[str, Any]:
         "mean": returns.mean(),
         "iqm": seed_statistics.interquartile_mean(returns),
         "ci95": list(seed_statistics.bootstrap_interval(returns)),
+        **{key: found[key] for key in ("final_distance",) if key in found},
         "reward_accuracy": judged["on_policy.accuracy"].mean() if judged else None,
         "reward_correlation": judged["on_policy.correlation"].mean() if judged else None,
         "reward": {key: values.mean() for key, values in judged.items()},
@@ -168,14 +177,14 @@ def report(
 
 def table(summary: dict[str, Any]) -> str:
     """Returns the result as text."""
-    shown = ("normalised", "reward_accuracy", "reward_correlation")
+    shown = ("normalised", "final_distance", "reward_accuracy", "reward_correlation")
     extra = [key for key in shown if any(key in row for row in summary["conditions"].values())]
     titles = ["condition", "labels", "mean", "IQM", "95 % interval", "worst"]
-    rows = [titles + [key.removeprefix("reward_") for key in extra]]
+    rows = [titles + [key.removeprefix("reward_").replace("_", " ") for key in extra]]
     for name, row in summary["conditions"].items():
         returns = [row["mean"], row["iqm"], *row["ci95"], min(row["eval_return"])]
         mean, iqm, low, high, worst = (f"{value:.1f}" for value in returns)
-        judged = [f"{row[key]:.3f}" if row[key] is not None else "–" for key in extra]
+        judged = ["–" if row[key] is None else f"{np.mean(row[key]):.3f}" for key in extra]
         rows.append([name, str(row["labels"]), mean, iqm, f"[{low}, {high}]", worst, *judged])
     return "\n".join([*tables.columns(rows), seconds(summary)])
 

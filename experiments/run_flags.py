@@ -1,5 +1,6 @@
 """The flags that every training has, and the run folder that they lead to."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from absl import flags
 
 import rlhf_jax
-from experiments import command_line
+from experiments import command_line, memory
 from rlhf_jax import run_folder, settings
 from rlhf_jax.run_folder import RunFolder
 
@@ -44,6 +45,7 @@ def open_run(
             return _resumed(experiment, check, [*settled, "seed", "set"])
         lanes = conditions()
         check(lanes)
+        memory.check(lanes, seeds)
         numbers = range(SEED.value, SEED.value + seeds)
         if numbers[-1] >= 2**32:
             raise ValueError(f"--seed {SEED.value} with {seeds} seeds goes beyond {2**32 - 1}")
@@ -68,6 +70,21 @@ def check(conditions: Conditions) -> None:
     """Checks the settings of every condition; raises ValueError."""
     for config in conditions.values():
         settings.validate(config, rlhf_jax.make(config.env))
+
+
+def true_reward_and_labels(base: rlhf_jax.Config, texts: Sequence[str]) -> Conditions:
+    """Returns the settings of agents on the true reward, and on every label budget of --labels.
+
+    Raises:
+      ValueError: a budget is no positive whole number, or named twice.
+    """
+    budgets = label_budgets(texts)
+    lanes = {}
+    for budget in [0, *budgets]:
+        name = f"labels_{budget}" if budget else "true_reward"
+        limits = dataclasses.replace(base.labels, budget=budget, max_budget=budgets[-1])
+        lanes[name] = dataclasses.replace(base, use_true_reward=budget == 0, labels=limits)
+    return lanes
 
 
 def label_budgets(texts: Sequence[str]) -> list[int]:

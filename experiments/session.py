@@ -75,15 +75,17 @@ def restore(run: RunFolder) -> Start:
         raise BadInput(str(error)) from error
     if done:
         say(f"going on from iteration {done} of {next(iter(run.conditions.values())).iterations}")
-    return done, parallel.place(tree["states"], run.num_agents), jax.device_get(tree["metrics"])
+    states = parallel.place(tree["states"], run.num_agents, run.emulated)
+    return done, states, jax.device_get(tree["metrics"])
 
 
-def chunk(total: int) -> int:
+def chunk(total: int, reports: int = 12) -> int:
     """Returns how many of `total` rounds a compiled program does at once.
 
-    It is the largest number that divides them into at least twelve: one program, and progress is seen and can be saved.
+    It is the largest number that divides them into at least so many `reports`: one program, and progress is seen and
+    can be saved.
     """
-    return max(n for n in range(1, max(1, total // 12) + 1) if total % n == 0)
+    return max(n for n in range(1, max(1, total // reports) + 1) if total % n == 0)
 
 
 def save(run: RunFolder, iteration: int, states: Any, metrics: dict[str, np.ndarray]) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment
 from rlhf_jax.run_folder import RunFolder
 
+_REPORTS, _REPORTS_OF_IMAGES = 12, 48  # An iteration with images takes seconds.
 _STOPPING = "stopping after this chunk; press Ctrl-C again to stop at once and lose it"
 
 
@@ -62,20 +64,22 @@ def _train(
     run: RunFolder, start: session.Start, env: Environment, lanes: Config, clock: session.Clock
 ) -> tuple[training.TrainState, dict[str, np.ndarray]]:
     total = next(iter(run.conditions.values())).iterations
-    chunk = session.chunk(total)
+    chunk = session.chunk(total, _REPORTS_OF_IMAGES if len(env.observation_shape) == 3 else _REPORTS)
     done, states, metrics = start
     if states is not None and done == total:
         return states, metrics
     keys = parallel.agent_keys(run.seeds * len(run.conditions))
-    init = parallel.over_agents(lambda key, config: training.init(key, env=env, config=config), run.num_agents)
-    step = parallel.over_agents(
-        lambda state, config: training.advance(state, chunk, env=env, config=config), run.num_agents
-    )
+    over_agents = partial(parallel.over_agents, num_agents=run.num_agents, abreast=env.emulated)
+    init = over_agents(lambda key, config: training.init(key, env=env, config=config))
+    step = over_agents(lambda state, config: training.advance(state, chunk, env=env, config=config))
     with clock.phase("compile", f"compiling one program for {run.num_agents} agents on {run_folder.device()}"):
         begin = init.lower(keys, lanes).compile()
         advance = step.lower(run_folder.abstract_states(run), lanes).compile()
     if states is None:
         states = begin(keys, lanes)
+    elif env.emulated:
+        session.say("emulated games are not in checkpoints: all begin anew")
+        states = over_agents(lambda state, config: training.restart(state, env=env, config=config))(states, lanes)
     agents = f"{len(run.conditions)} conditions × {len(run.seeds)} seeds"
     with clock.phase("train", f"training {total} iterations of {agents}"):
         return _loop(run, advance, states, lanes, metrics, range(done, total, chunk))

@@ -20,7 +20,7 @@ from absl import flags  # noqa: E402
 import rlhf_jax  # noqa: E402
 from experiments import command_line, results, run_flags, session, stored_reward, study, sweep  # noqa: E402
 from experiments.stored_reward import StoredReward  # noqa: E402
-from rlhf_jax import checkpoint, run_folder, settings, training  # noqa: E402
+from rlhf_jax import checkpoint, presets, run_folder, settings, training  # noqa: E402
 from rlhf_jax.run_folder import RunFolder  # noqa: E402
 
 for module in (run_flags, sweep, stored_reward, command_line):
@@ -47,7 +47,7 @@ def true_reward() -> run_flags.Conditions:
     for name in ("frozen", "labels", "condition", "reward_seed"):
         if flags.FLAGS[name].present:
             raise ValueError(f"--{name.replace('frozen', '[no]frozen')} has no say with --reward {TRUE}")
-    config = settings.override(rlhf_jax.Config(env=_ENV.value or "Pendulum-v1"), run_flags.SET.value)
+    config = settings.override(presets.preset(_ENV.value or "Pendulum-v1"), run_flags.SET.value)
     labels = dataclasses.replace(config.labels, budget=0, max_budget=1)
     return sweep.swept({"true_reward": dataclasses.replace(config, use_true_reward=True, labels=labels)}, *_DECIDED)
 

@@ -20,6 +20,7 @@ class PPOConfig:
     epochs: passes over each rollout.
     minibatches: gradient steps in a pass.
     hidden: widths of the hidden layers of the policy and of the value network.
+    keypoints: see in images the places of things, by one convolution, instead of all answers of several.
     clip_value: limit the move of the critic as well as that of the policy.
     initial_std: standard deviation of a continuous action before training; the action space ends at ±1.
     learning_rate: Adam's, at the start.
@@ -35,6 +36,7 @@ class PPOConfig:
     epochs: int = _static(1)
     minibatches: int = _static(16)
     hidden: tuple[int, ...] = _static((32, 32))
+    keypoints: bool = _static(False)
     clip_value: bool = _static(False)
     initial_std: float = 1.65
     learning_rate: float = 4e-3
@@ -85,6 +87,11 @@ class LabelConfig:
     warmup: int = _static(4)
     schedule: str = _static("hyperbolic")
     half_life: float = _static(100_000.0)
+
+    @property
+    def kept(self) -> int:
+        """Labels that there is room for."""
+        return self.capacity or self.max_budget
 
 
 @jax.tree_util.register_dataclass
@@ -138,7 +145,9 @@ class RewardConfig:
     learning_rate: Adam's.
     bootstrap: fit each member to a sample of its own; without it there is no validation loss, and `l2` stays.
     normalise: give each member zero mean and unit standard deviation after each fit.
-    dropout: share of the filters of each convolution that a gradient step leaves out, the same for both clips of a pair.
+    keypoints: as for the policy.
+    dropout: share of the filters of each convolution that a gradient step leaves out, the same ones for both clips of a
+      pair.
     action_scale: factor on the actions that the networks are given beside observations of unit scale. A small one,
       with `l2`, is the prior that the reward is about what is seen: a reward that wrongly depends on the action is
       exploited at once, in any state.
@@ -158,6 +167,7 @@ class RewardConfig:
     reference_size: int = _static(64)
     bootstrap: bool = _static(True)
     normalise: bool = _static(True)
+    keypoints: bool = _static(False)
     dropout: float = _static(0.0)
     learning_rate: float = 4e-3
     action_scale: float = 0.1

@@ -9,11 +9,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from rlhf_jax import convolution
 from rlhf_jax.convolution import Convolutions
 
 _LOG_2PI = 1.8378770664093453
-
 
 
 def initialise(
@@ -155,18 +153,16 @@ class RewardNetwork(nn.Module):
     Leaky ReLU with slope 0.01, as in Christiano et al. 2017, A.1 and A.2.
 
     hidden: widths of the hidden layers.
-    convolutions: before them, for images.
-    dropout: share of the filters that are left out in a fit.
+    eyes: convolutions before them, for images.
     """
 
     hidden: Sequence[int]
-    convolutions: convolution.Layers = ()
-    dropout: float = 0.0
+    eyes: Convolutions = Convolutions(())
 
     @nn.compact
     def __call__(self, observation: jax.Array, action: jax.Array, groups: int | None = None) -> jax.Array:
         """Returns the rewards; `groups` is as for `Convolutions`."""
-        x = Convolutions(self.convolutions, self.dropout)(observation, groups)
+        x = self.eyes(observation, groups)
         x = jnp.concatenate([x, action], -1)
         for width in self.hidden:
             x = nn.leaky_relu(nn.Dense(width)(x), 0.01)

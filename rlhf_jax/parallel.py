@@ -49,14 +49,14 @@ def lanes(configs: Sequence[Config]) -> Config:
     return jax.tree.map(lambda *leaves: jnp.asarray(leaves), *configs)
 
 
-def agent_devices(num_agents: int) -> list[Any]:
-    """Returns the devices that the agents are spread over: as many as share them evenly."""
-    devices = jax.devices()
+def agent_devices(num_agents: int, abreast: bool = False) -> list[Any]:
+    """Returns the devices that the agents are spread over: as many as share them evenly, or one if they go abreast."""
+    devices = jax.devices()[:1] if abreast else jax.devices()
     count = max(n for n in range(1, len(devices) + 1) if num_agents % n == 0)
     return devices[:count]
 
 
-def over_agents(function: Callable, num_agents: int) -> jax.stages.Wrapped:
+def over_agents(function: Callable, num_agents: int, abreast: bool = False) -> jax.stages.Wrapped:
     """Maps a function of one agent over a leading axis of agents, sharded over the devices, and jits it.
 
     On a GPU the agents of a device run abreast, in a `vmap`. On a CPU they run in turn, in a loop of the same compiled
@@ -65,12 +65,13 @@ def over_agents(function: Callable, num_agents: int) -> jax.stages.Wrapped:
     Args:
       function: of any number of pytrees.
       num_agents: A.
+      abreast: run all in one `vmap` on one device, as agents must that share an emulator.
 
     Returns:
       The function of the same pytrees with a leading axis `[A]`.
     """
-    devices = agent_devices(num_agents)
-    if devices[0].platform == "cpu":
+    devices = agent_devices(num_agents, abreast)
+    if devices[0].platform == "cpu" and not abreast:
 
         def mapped(*args: Any) -> Any:
             return jax.lax.map(lambda one: function(*one), args)
@@ -83,9 +84,9 @@ def over_agents(function: Callable, num_agents: int) -> jax.stages.Wrapped:
     return jax.jit(sharded)
 
 
-def place(tree: Any, num_agents: int) -> Any:
+def place(tree: Any, num_agents: int, abreast: bool = False) -> Any:
     """Puts `[A, ...]` arrays where `over_agents` has them: each agent on its device."""
-    mesh, spec = _over(agent_devices(num_agents))
+    mesh, spec = _over(agent_devices(num_agents, abreast))
     return jax.device_put(tree, NamedSharding(mesh, spec))
 
 

@@ -132,7 +132,7 @@ def value_error(value: jax.Array, old_value: jax.Array, target: jax.Array, clip:
 
 def networks(env: Environment, config: PPOConfig) -> tuple[Convolutions, Actor, Critic]:
     """Returns the trunk, and the policy and the value network over it, for this environment."""
-    trunk = Convolutions(convolution.layers(env.observation_shape))
+    trunk = convolution.eyes(env.observation_shape, keypoints=config.keypoints)
     return trunk, Actor(env.action_size, env.continuous, config.hidden, config.initial_std), Critic(config.hidden)
 
 

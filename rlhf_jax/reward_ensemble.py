@@ -55,7 +55,8 @@ def init(key: jax.Array, *, env: Environment, config: RewardConfig) -> RewardEns
 
 
 def _network(env: Environment, config: RewardConfig) -> RewardNetwork:
-    return RewardNetwork(config.hidden, convolution.layers(env.observation_shape), config.dropout)
+    eyes = convolution.eyes(env.observation_shape, keypoints=config.keypoints, dropout=config.dropout)
+    return RewardNetwork(config.hidden, eyes)
 
 
 def _inputs(
@@ -154,7 +155,7 @@ def _objective(
     lead = inputs[1].shape[:3]
     # One long batch of steps: the same matrix products over [B, 2, L, F] take a third longer on a CPU.
     observation, action = (x.reshape(-1, *x.shape[3:]) for x in inputs)
-    rewards = network.apply(params, observation, action, groups=lead[0], rngs={"dropout": key})
+    rewards: jax.Array = network.apply(params, observation, action, groups=lead[0], rngs={"dropout": key})  # type: ignore
     returns = rewards.reshape(lead).sum(-1)
     weights = sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(params))
     return _loss(returns, labels, config).mean() + l2 * weights
@@ -171,7 +172,7 @@ def _gradient_steps(
     )
     any_data = multiplicity.sum(-1) > 0
     optimiser, network = optax.scale_by_adam(), _network(env, config)
-    keys = jax.random.split(jax.random.fold_in(key, config.members), shape[:1] + (config.members,))
+    keys = jax.random.split(jax.random.fold_in(key, config.members), (config.fit_steps, config.members))
 
     def member(params: Any, opt_state: optax.OptState, any_data: jax.Array, rows: jax.Array, key: jax.Array):
         inputs = _inputs(ensemble, data.observation[rows], data.action[rows], env=env, config=config)
@@ -189,7 +190,7 @@ def _gradient_steps(
 
 def _over_members(function: Callable, network: RewardNetwork, *args: Any) -> Any:
     """Maps over the members: abreast, but in turn where a CPU would hold the patches of images for all of them."""
-    if network.convolutions and jax.default_backend() == "cpu":
+    if network.eyes.layers and jax.default_backend() == "cpu":
         return jax.lax.map(lambda one: function(*one), args)
     return jax.vmap(function)(*args)
 

@@ -103,7 +103,9 @@ def rollout(
     return state, steps, {"episodes": episodes, "return": mean_return}
 
 
-def evaluate(key: jax.Array, policy: Policy, *, env: Environment, num_episodes: int) -> tuple[jax.Array, Rollout]:
+def evaluate(
+    key: jax.Array, policy: Policy, *, env: Environment, num_episodes: int, kept_steps: int | None = None
+) -> tuple[jax.Array, Rollout]:
     """Plays one episode from each of a fixed set of starts.
 
     Args:
@@ -111,12 +113,43 @@ def evaluate(key: jax.Array, policy: Policy, *, env: Environment, num_episodes: 
       policy: chooses the actions.
       env: the environment.
       num_episodes: E.
+      kept_steps: of the rollout that is returned, K; all if None. An episode is played to its end in any case.
 
     Returns:
-      `[E]` true returns of the first episode from each start, and the `[horizon, E]` rollout.
+      `[E]` true returns of the first episode from each start, and the `[K, E]` rollout.
     """
+    kept_steps = env.horizon if kept_steps is None else kept_steps
     key_init, key_rollout = jax.random.split(key)
     state = init(key_init, env=env, num_envs=num_episodes)
-    _, steps, _ = rollout(key_rollout, state, policy, env=env, num_steps=env.horizon)
+    state, steps, _ = rollout(key_rollout, state, policy, env=env, num_steps=kept_steps)
     first_episode = jnp.cumsum(steps.done, 0) - steps.done == 0
-    return (steps.true_reward * first_episode).sum(0), steps
+    returns = (steps.true_reward * first_episode).sum(0)
+    if kept_steps == env.horizon:
+        return returns, steps
+    return _finish(
+        key_rollout, state, policy, returns, steps.done.any(0), env=env, steps_left=env.horizon - kept_steps
+    ), steps
+
+
+def _finish(
+    key: jax.Array,
+    state: EnvironmentState,
+    policy: Policy,
+    returns: jax.Array,
+    over: jax.Array,
+    *,
+    env: Environment,
+    steps_left: int,
+) -> jax.Array:
+    """Plays on until all first episodes are over, without keeping anything; returns `[E]` their true returns."""
+
+    def unfinished(carry: tuple) -> jax.Array:
+        return (carry[0] < steps_left) & ~carry[3].all()
+
+    def step(carry: tuple) -> tuple:
+        count, state, returns, over = carry
+        state, steps, _ = rollout(jax.random.fold_in(key, count), state, policy, env=env, num_steps=1)
+        returns = returns + jnp.where(over, 0.0, steps.true_reward[0])
+        return count + 1, state, returns, over | steps.done[0]
+
+    return jax.lax.while_loop(unfinished, step, (jnp.zeros((), int), state, returns, over))[2]

@@ -72,6 +72,11 @@ class RunFolder:
         """A: conditions × seeds, conditions first."""
         return len(self.conditions) * len(self.seeds)
 
+    @property
+    def emulated(self) -> bool:
+        """Whether its environment is an emulator."""
+        return _environment(self)[0].emulated
+
     def by_condition(self, values: Any) -> dict[str, Any]:
         """Splits `[A, ...]` arrays into those of the conditions, `[seeds, ...]` each."""
         rows = len(self.seeds)
@@ -272,7 +277,7 @@ def start(run: RunFolder, begin: Callable[[training.TrainState], training.TrainS
     for part in run.programs():
         lanes = parallel.lanes([config for config in part.conditions.values() for _ in part.seeds])
         keys = parallel.agent_keys(part.seeds * len(part.conditions))
-        states = parallel.over_agents(one, part.num_agents)(keys, lanes)
+        states = parallel.over_agents(one, part.num_agents, env.emulated)(keys, lanes)
         checkpoint.save(part.checkpoints, 0, {"states": states, "metrics": {}})
 
 

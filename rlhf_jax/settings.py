@@ -181,8 +181,13 @@ def _contradictions(config: Config, env: Environment) -> Iterator[str]:
         yield f"{env.name} observes arrays of shape {env.observation_shape}; vectors and images are supported"
     if len(env.observation_shape) == 3 and min(env.observation_shape[:2]) < 3:
         yield f"{env.name} observes images of shape {env.observation_shape}; at least 3 × 3 pixels are needed"
-    if config.reward.dropout and len(env.observation_shape) != 3:
-        yield f"reward.dropout = {config.reward.dropout} has no say: {env.name} does not observe images"
+    for path, value in {
+        "reward.dropout": config.reward.dropout,
+        "reward.keypoints": config.reward.keypoints,
+        "ppo.keypoints": config.ppo.keypoints,
+    }.items():
+        if value and len(env.observation_shape) != 3:
+            yield f"{path} = {value} has no say: {env.name} does not observe images"
 
 
 def validate(config: Config, env: Environment) -> None:

@@ -69,7 +69,7 @@ def init(key: jax.Array, *, env: Environment, config: Config) -> TrainState:
         ensemble=reward_ensemble.init(key_ensemble, env=env, config=config.reward),
         preferences=preferences.init(
             env=env,
-            capacity=config.labels.capacity or config.labels.max_budget,
+            capacity=config.labels.kept,
             length=config.queries.segment_length,
             members=config.reward.members,
         ),
@@ -186,7 +186,9 @@ def absorb(
         "labels": data.added,
         **_count(asked, answers),
         "predicted_return": predicted.mean() * env.horizon,
-        "finite": _all_finite((agent.trunk, agent.actor, agent.critic, ensemble.params, rewards, answers.label * answers.weight)),
+        "finite": _all_finite(
+            (agent.trunk, agent.actor, agent.critic, ensemble.params, rewards, answers.label * answers.weight)
+        ),
         **fit_metrics,
         **ppo_metrics,
     }
@@ -253,6 +255,12 @@ def train(key: jax.Array, *, env: Environment, config: Config) -> tuple[TrainSta
     Reference: Christiano et al. 2017, figure 1 and §2.2.
     """
     return advance(init(key, env=env, config=config), config.iterations, env=env, config=config)
+
+
+def restart(state: TrainState, *, env: Environment, config: Config) -> TrainState:
+    """Gives an agent fresh environments, where those that it acted in were played in an emulator that is gone."""
+    key = jax.random.fold_in(state.key, 3 * config.iterations + state.iteration)
+    return dataclasses.replace(state, environments=rollout.init(key, env=env, num_envs=config.num_envs))
 
 
 def inherit(state: TrainState, earlier: TrainState) -> TrainState:

@@ -13,7 +13,8 @@ import numpy as np
 class Step:
     """What one action brought about.
 
-    observation: [...] what the agent sees next; the first of a new episode if this one ended.
+    observation: [...] what the agent sees next; the first of a new episode if this one ended, but for emulators, which
+      show the end once more, and begin anew with the step after that.
     final_observation: [...] what the action led to, also when the episode ended there.
     reward: [] the true reward.
     terminated: [] the episode ended by itself; its value after this step is zero.

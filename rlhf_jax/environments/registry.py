@@ -2,12 +2,12 @@
 
 import difflib
 
+from rlhf_jax.environments import atari
 from rlhf_jax.environments.environment import Environment, wrap
 
 OURS = ("MovingDot-v0", "MovingDotNoFrameskip-v0")
 """Names of the environments of this library."""
 
-_ATARI = "NoFrameskip-v4"
 _BINARY = ("-MinAtar", "Pong-misc")  # Grids of zeros and ones, which gymnax gives as floats.
 
 
@@ -25,9 +25,7 @@ def make(name: str) -> Environment:
 
         kinds = (moving_dot.StackedDot, moving_dot.MovingDot)
         return wrap(kinds[OURS.index(name)](), name=name)
-    if name.endswith(_ATARI):
-        from rlhf_jax.environments import atari  # Here, not above: few have it installed.
-
+    if atari.is_atari(name):
         return atari.make(name)
     import gymnax  # Here, not above: it loads plotting libraries, which take seconds.
 

@@ -1,0 +1,67 @@
+"""What the experiments on images share: agents on the true reward and on label budgets, their curves and clips."""
+
+import dataclasses
+import time
+from pathlib import Path
+
+from absl import flags
+
+import rlhf_jax
+from experiments import results, run_flags, session, study, sweep
+from rlhf_jax import presets, settings
+from rlhf_jax.environments import Environment
+from rlhf_jax.run_folder import RunFolder
+
+SEEDS = flags.DEFINE_integer("seeds", 4, "Agents per condition.", lower_bound=1)
+
+
+def conditions(env_name: str, labels: list[str]) -> run_flags.Conditions:
+    """Returns the settings of each condition: the true reward, and every label budget.
+
+    The agents on the true reward are a program of their own, because a buffer of images would be in their way.
+
+    Args:
+      env_name: the environment.
+      labels: the budgets, as text.
+
+    Raises:
+      ValueError: a budget is not a positive whole number, or a setting is unknown or wrong.
+    """
+    run_flags.refuse_settings("env", "labels.budget", "labels.max_budget", "use_true_reward")
+    base = settings.override(presets.preset(env_name), run_flags.SET.value)
+    lanes = run_flags.true_reward_and_labels(base, labels)
+    true = lanes["true_reward"]
+    lanes["true_reward"] = dataclasses.replace(true, labels=dataclasses.replace(true.labels, max_budget=1))
+    return sweep.swept(lanes)
+
+
+def run(experiment: str, env_name: str, labels: list[str], started: float, *settled: str) -> None:
+    """Trains, evaluates, draws and reports.
+
+    Args:
+      experiment: its name.
+      env_name: the environment.
+      labels: the budgets, as text.
+      started: when the process did, by `time.perf_counter`.
+      settled: flags of the experiment that have no say with --resume, beside those that all have.
+    """
+    clock = session.Clock(started)
+    session.say("starting")
+    folder = run_flags.open_run(
+        experiment,
+        lambda: conditions(env_name, labels),
+        run_flags.check,
+        seeds=SEEDS.value,
+        settled=("seeds", "labels", "sweep", *settled),
+    )
+    env = rlhf_jax.make(next(iter(folder.conditions.values())).env)
+    clock.phases["import"] = time.perf_counter() - started
+    result = study.run_study(folder, env, clock)
+    with clock.phase("evaluate", "drawing"):
+        files = draw(folder, env, result)
+    results.report(folder, results.summarise(folder, result, clock), files)
+
+
+def draw(folder: RunFolder, env: Environment, result: results.Result) -> list[Path]:
+    """Draws how every condition went, and its first agent; returns the files."""
+    return results.draw(folder, result, f"{env.name} from preferences")
