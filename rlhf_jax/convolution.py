@@ -102,7 +102,7 @@ class Convolutions(nn.Module):
             kernel = self.param(f"kernel_{i}", nn.initializers.he_normal(), (size, size, channels, filters))
             gain = self.param(f"gain_{i}", nn.initializers.zeros, (filters,))
             bias = self.param(f"bias_{i}", nn.initializers.zeros, (filters,))
-            weights.append((kernel, gain, bias))
+            weights.append((kernel, gain.reshape(1, 1, 1, -1), bias.reshape(1, 1, 1, -1)))
             channels = filters
         if images.dtype == jnp.uint8:  # Patches of bytes are a quarter as large as those of floats.
             weights[0] = (weights[0][0] / 255.0, *weights[0][1:])

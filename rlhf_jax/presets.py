@@ -19,7 +19,7 @@ def preset(env: str) -> Config:
 def _moving_dot(env: str) -> Config:
     return Config(
         env=env,
-        iterations=36,
+        iterations=60,
         num_envs=16,
         rollout_length=128,
         ppo=PPOConfig(
@@ -31,16 +31,17 @@ def _moving_dot(env: str) -> Config:
             discount=0.95,
             max_grad_norm=0.5,
         ),
-        queries=QueryConfig(segment_length=10),
-        labels=LabelConfig(budget=500, max_budget=500, warmup=2, half_life=20_000.0),
+        # Drawn uniformly: the pairs that members disagree most about are odd ones here, such as those at the border.
+        queries=QueryConfig(segment_length=10, selection="uniform", candidates=1),
+        labels=LabelConfig(budget=500, max_budget=500, initial_fraction=0.5, warmup=3, half_life=50_000.0),
         reward=RewardConfig(
             members=3,
             hidden=(64, 64),
             keypoints=True,
-            fit_steps=30,
-            batch_size=8,
+            fit_steps=15,
+            batch_size=16,
             reference_size=32,
-            learning_rate=3e-3,
+            learning_rate=2e-3,
             action_scale=1.0,
             l2=1e-4,
         ),

@@ -25,8 +25,7 @@ def found():
         return {"largest": jnp.abs(steps.action).max(), "varies": steps.action.std()}, jnp.zeros((2, 3))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "STARTS", STARTS)
-        patch.setattr(evaluation, "_EPISODES", EPISODES)
+        patch.setattr(evaluation, "plan", lambda env: evaluation.Plan(STARTS, EPISODES, env.horizon))
         patch.setattr(evaluation, "_judge", judge)
         state = training.init(jax.random.key(0), env=env, config=config)
         return env, jax.device_get(jax.jit(lambda s: evaluation.evaluate(s, env=env, config=config))(state))

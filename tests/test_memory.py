@@ -1,0 +1,71 @@
+"""Memory of a run: what is said is what arrays take, and what would not fit is refused."""
+
+import dataclasses
+
+import jax
+import pytest
+
+import rlhf_jax
+from experiments import memory
+from rlhf_jax import preferences, presets
+
+MOVING_DOT = presets.preset("MovingDot-v0")
+
+
+def test_buffer_bytes_are_those_of_the_arrays():
+    env = rlhf_jax.make("MovingDot-v0")
+    config = dataclasses.replace(MOVING_DOT, labels=dataclasses.replace(MOVING_DOT.labels, capacity=3))
+    length, members = config.queries.segment_length, config.reward.members
+    buffer = preferences.init(env=env, capacity=3, length=length, members=members)
+    assert memory.buffer_bytes(env, config) == sum(leaf.nbytes for leaf in jax.tree.leaves(buffer))
+    assert buffer.observation.dtype == "uint8"
+
+
+def test_buffer_of_the_paper_in_bytes():
+    """5,500 pairs of two segments of 25 observations of 84 × 84 × 4 bytes, and a few hundred bytes beside each."""
+    env = rlhf_jax.make("MovingDot-v0")
+    config = dataclasses.replace(
+        MOVING_DOT,
+        queries=dataclasses.replace(MOVING_DOT.queries, segment_length=25),
+        labels=dataclasses.replace(MOVING_DOT.labels, max_budget=5500),
+    )
+    pictures = 5500 * 2 * 25 * 84 * 84 * 4
+    assert pictures < memory.buffer_bytes(env, config) < 1.01 * pictures
+
+
+def test_binary_grids_take_a_byte_a_cell():
+    env, config = rlhf_jax.make("Breakout-MinAtar"), presets.preset("Breakout-MinAtar")
+    cells = config.labels.max_budget * 2 * config.queries.segment_length * 10 * 10 * 4
+    assert cells < memory.buffer_bytes(env, config) < 1.1 * cells
+
+
+def test_a_small_run_says_nothing(capsys):
+    memory.check({"labels_700": rlhf_jax.Config()}, 8)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_large_run_says_what_it_takes(capsys, monkeypatch):
+    monkeypatch.setattr(memory, "_available", lambda: 2**40)
+    memory.check({"labels_500": MOVING_DOT}, 4)
+    said = capsys.readouterr().err
+    assert "the preference buffer of an agent takes 269 MiB" in said
+    assert said.count("\n") == 1
+
+
+def test_what_does_not_fit_is_refused_with_the_numbers(monkeypatch):
+    monkeypatch.setattr(memory, "_available", lambda: 2**30)
+    with pytest.raises(ValueError, match=r"takes 269 MiB, and .* take .* GiB, but 1\.0 GiB are free; ask for fewer"):
+        memory.check({"labels_500": MOVING_DOT}, 4)
+
+
+def test_programs_run_one_after_the_other(monkeypatch):
+    """Agents of another program are not held at the same time."""
+    monkeypatch.setattr(memory, "_available", lambda: 5 * 2**30)
+    longer = dataclasses.replace(MOVING_DOT, queries=dataclasses.replace(MOVING_DOT.queries, segment_length=11))
+    memory.check({"one": MOVING_DOT, "other": longer}, 4)
+    with pytest.raises(ValueError, match="are free"):
+        memory.check({"one": MOVING_DOT, "other": MOVING_DOT, "third": MOVING_DOT}, 4)
+
+
+def test_there_is_memory():
+    assert memory._available() > 2**20

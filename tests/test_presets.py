@@ -1,0 +1,33 @@
+"""Presets: every one is valid for its environment, and what the issue of each environment fixes is so."""
+
+import pytest
+
+import rlhf_jax
+from experiments import minatar
+from rlhf_jax import presets, settings
+
+
+@pytest.mark.parametrize("name", ["Pendulum-v1", "CartPole-v1", "MovingDot-v0", *minatar.GAMES])
+def test_presets_are_valid(name):
+    config = presets.preset(name)
+    assert config.env == name
+    settings.validate(config, rlhf_jax.make(name))
+
+
+def test_vectors_have_the_defaults():
+    assert presets.preset("Pendulum-v1") == rlhf_jax.Config()
+    assert presets.preset("CartPole-v1") == rlhf_jax.Config(env="CartPole-v1")
+
+
+def test_clips_of_minatar_are_those_of_the_paper():
+    """25 steps, 1,400 labels, and a million steps of each agent."""
+    config = presets.preset("Breakout-MinAtar")
+    assert config.queries.segment_length == 25
+    assert config.labels.budget == 1400
+    assert 0.97e6 < config.iterations * config.num_envs * config.rollout_length < 1.02e6
+
+
+def test_moving_dot_is_learnt_within_150_000_steps():
+    config = presets.preset("MovingDot-v0")
+    assert config.labels.budget == 500
+    assert config.iterations * config.num_envs * config.rollout_length <= 150_000
