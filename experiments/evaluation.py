@@ -45,7 +45,7 @@ class Plan:
 def plan(env: Environment) -> Plan:
     """Returns how much is played: of images less, because a rollout of them takes hundreds of megabytes."""
     if env.emulated:
-        return Plan(8, 4, 200)
+        return Plan(4, 2, 200)
     size = env.horizon * math.prod(env.observation_shape) * jnp.dtype(env.observation_dtype).itemsize
     return Plan(512, 32, env.horizon) if size < _SMALL_EPISODE else Plan(32, 8, env.horizon)
 
@@ -65,6 +65,8 @@ def evaluate(state: training.TrainState, *, env: Environment, config: Config) ->
       draw; and what else `MEASURES` has for the environment.
     """
     key_starts, key_judge = jax.random.key(KEY), jax.random.key(KEY + 1)
+    if env.emulated:  # Agents that share an emulator are told apart by their keys.
+        key_starts = jax.random.fold_in(state.key, KEY)
     sizes = plan(env)
     # One rollout for all, because two would take twice as long to compile.
     num_episodes = sizes.starts + 2 * sizes.episodes

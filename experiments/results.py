@@ -22,7 +22,7 @@ from rlhf_jax.labelling.label_store import LabelStore
 from rlhf_jax.run_folder import RunFolder
 
 ALARM_WINDOW = 5  # iterations
-_EMULATED_STEPS = 5 * 60 * 15
+_EMULATED_STEPS = 3 * 60 * 15
 alarms = jax.jit(jax.vmap(partial(diagnostics.over_optimisation, window=ALARM_WINDOW)))
 """`[seeds, points]` learnt and true returns to whether the learnt one is being exploited."""
 
@@ -73,7 +73,7 @@ def conclude(
 
 
 def _for_evaluation(env: Environment) -> Environment:
-    """Returns the environment; for an emulator another one, whose games last five minutes at most."""
+    """Returns the environment; for an emulator another one, whose games last three minutes at most."""
     return dataclasses.replace(env, horizon=min(env.horizon, _EMULATED_STEPS)) if env.emulated else env
 
 

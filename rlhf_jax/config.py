@@ -145,6 +145,8 @@ class RewardConfig:
     learning_rate: Adam's.
     bootstrap: fit each member to a sample of its own; without it there is no validation loss, and `l2` stays.
     normalise: give each member zero mean and unit standard deviation after each fit.
+    zero_median: then move its zero to the median, so that a step like most is worth nothing, and neither is the end of
+      an episode. With sparse rewards the zero mean makes most steps bad, and an early end better than they are.
     keypoints: as for the policy.
     dropout: share of the filters of each convolution that a gradient step leaves out, the same ones for both clips of a
       pair.
@@ -167,6 +169,7 @@ class RewardConfig:
     reference_size: int = _static(64)
     bootstrap: bool = _static(True)
     normalise: bool = _static(True)
+    zero_median: bool = _static(False)
     keypoints: bool = _static(False)
     dropout: float = _static(0.0)
     learning_rate: float = 4e-3

@@ -36,8 +36,8 @@ def init(shape: Sequence[int] = ()) -> Moments:
 
 
 def for_observations(env: Environment) -> Moments:
-    """Returns moments of no observations yet; for those of known scale, which need none, of nothing."""
-    return init(env.observation_shape if env.measured else (0,))
+    """Returns moments of no observations yet; those of known scale need none, and a number stands for them."""
+    return init(env.observation_shape if env.measured else ())
 
 
 def update(moments: Moments, batch: jax.Array, where: jax.Array | None = None) -> Moments:

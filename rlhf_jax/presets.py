@@ -1,6 +1,7 @@
 """Settings that are known to learn, by environment."""
 
 from rlhf_jax.config import Config, LabelConfig, PPOConfig, QueryConfig, RewardConfig
+from rlhf_jax.environments.atari import is_atari
 
 
 def preset(env: str) -> Config:
@@ -13,6 +14,8 @@ def preset(env: str) -> Config:
         return _moving_dot(env)
     if env.endswith("-MinAtar") or env == "Pong-misc":
         return _minatar(env)
+    if is_atari(env):
+        return _atari(env)
     return Config(env=env)
 
 
@@ -60,12 +63,49 @@ def _minatar(env: str) -> Config:
             hidden=(128,),
             learning_rate=1e-3,
             discount=0.99,
-            entropy_coefficient=0.01,
             max_grad_norm=0.5,
         ),
         queries=QueryConfig(segment_length=25),
         labels=LabelConfig(budget=1400, max_budget=1400, warmup=3, half_life=500_000.0),
         reward=RewardConfig(
-            members=3, hidden=(64,), fit_steps=20, batch_size=16, learning_rate=1e-3, action_scale=1.0, l2=1e-4
+            members=3,
+            hidden=(64,),
+            zero_median=True,
+            fit_steps=20,
+            batch_size=16,
+            learning_rate=1e-3,
+            action_scale=1.0,
+            l2=1e-4,
+        ),
+    )
+
+
+def _atari(env: str) -> Config:
+    """Christiano et al. 2017, A.2, but for PPO in place of A2C, and fewer steps."""
+    return Config(
+        env=env,
+        iterations=49,
+        num_envs=16,
+        rollout_length=128,
+        ppo=PPOConfig(
+            epochs=3,
+            minibatches=8,
+            hidden=(256,),
+            learning_rate=5e-4,
+            discount=0.99,
+            max_grad_norm=0.5,
+        ),
+        queries=QueryConfig(segment_length=25),
+        labels=LabelConfig(budget=1400, max_budget=1400, warmup=2, half_life=50_000.0),
+        reward=RewardConfig(
+            members=3,
+            hidden=(64,),
+            dropout=0.5,
+            fit_steps=8,
+            batch_size=8,
+            reference_size=16,
+            learning_rate=1e-3,
+            action_scale=0.1,
+            l2=1e-4,
         ),
     )

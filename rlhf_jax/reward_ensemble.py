@@ -25,7 +25,7 @@ class RewardEnsemble:
     params: [M, ...] parameters.
     optimiser: [M, ...] Adam's state.
     observation: moments by which observations are normalised, frozen between fits.
-    mean: [M] mean output of each member on the last reference batch.
+    zero: [M] output of each member that counts as 0: its mean on the last reference batch, or its median.
     std: [M] standard deviation of the same.
     l2: [] coefficient of the squared weights.
     """
@@ -33,7 +33,7 @@ class RewardEnsemble:
     params: Any
     optimiser: optax.OptState
     observation: normalisation.Moments
-    mean: jax.Array
+    zero: jax.Array
     std: jax.Array
     l2: jax.Array
 
@@ -48,7 +48,7 @@ def init(key: jax.Array, *, env: Environment, config: RewardConfig) -> RewardEns
         params=params,
         optimiser=jax.vmap(optax.scale_by_adam().init)(params),
         observation=normalisation.for_observations(env),
-        mean=jnp.zeros(config.members),
+        zero=jnp.zeros(config.members),
         std=jnp.ones(config.members),
         l2=jnp.asarray(config.l2, jnp.float32),
     )
@@ -133,7 +133,7 @@ def mean_reward(ensemble: RewardEnsemble, rewards: jax.Array) -> jax.Array:
     Reference: Christiano et al. 2017, §2.2.1 and §2.2.3, first modification.
     """
     shape = (-1,) + (1,) * (rewards.ndim - 1)
-    return ((rewards - ensemble.mean.reshape(shape)) / ensemble.std.reshape(shape)).mean(0)
+    return ((rewards - ensemble.zero.reshape(shape)) / ensemble.std.reshape(shape)).mean(0)
 
 
 def _loss(returns: jax.Array, labels: jax.Array, config: RewardConfig) -> jax.Array:
@@ -264,8 +264,8 @@ def fit(
     )
     ensemble = dataclasses.replace(ensemble, l2=adapted_l2(ensemble.l2, validation_loss / train_loss, config=config))
     if config.normalise:
-        std = rewards.std((1, 2, 3))
-        ensemble = dataclasses.replace(ensemble, mean=rewards.mean((1, 2, 3)), std=jnp.where(std > 1e-6, std, 1.0))
+        std, zero = rewards.std((1, 2, 3)), (jnp.median if config.zero_median else jnp.mean)(rewards, (1, 2, 3))
+        ensemble = dataclasses.replace(ensemble, zero=zero, std=jnp.where(std > 1e-6, std, 1.0))
     return ensemble, dict(zip(METRICS, (train_loss, validation_loss, accuracy, ensemble.l2), strict=True))
 
 

@@ -9,12 +9,19 @@ from rlhf_jax import convolution
 from rlhf_jax.convolution import PAPER, Convolutions
 from rlhf_jax.networks import RewardNetwork, initialise
 
-SHAPES = [(84, 84, 4, 7, 3), (26, 26, 16, 5, 2), (11, 11, 16, 3, 1), (10, 10, 4, 3, 1), (30, 40, 3, 4, 2), (9, 8, 1, 2, 3)]
+SHAPES = [
+    (84, 84, 4, 7, 3),
+    (26, 26, 16, 5, 2),
+    (11, 11, 16, 3, 1),
+    (10, 10, 4, 3, 1),
+    (30, 40, 3, 4, 2),
+    (9, 8, 1, 2, 3),
+]
 
 
 def images(*shape, dtype=jnp.uint8):
     values = np.random.default_rng(0).integers(0, 256, shape)
-    return jnp.asarray(values % 2 if dtype == bool else values, dtype)
+    return jnp.asarray(values % 2 if dtype is bool else values, dtype)
 
 
 @pytest.mark.parametrize("height, width, channels, size, stride", SHAPES)
@@ -86,9 +93,7 @@ def test_bytes_are_shares_of_255_and_booleans_are_0_or_1():
     network = Convolutions(((3, 1, 4),))
     params = initialise(jax.random.key(0), network, jnp.zeros((6, 6, 2)))
     grey, binary = images(5, 6, 6, 2), images(5, 6, 6, 2, dtype=bool)
-    np.testing.assert_allclose(
-        network.apply(params, grey), network.apply(params, grey / 255.0), rtol=1e-3, atol=1e-4
-    )
+    np.testing.assert_allclose(network.apply(params, grey), network.apply(params, grey / 255.0), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(network.apply(params, binary), network.apply(params, binary * 1.0), atol=1e-6)
 
 

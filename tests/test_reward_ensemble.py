@@ -122,7 +122,7 @@ def test_l2_of_zero_stays_zero_in_a_fit():
 
 def test_mean_reward_literal():
     """First step: ((3 − 1) / 2 + (10 − 2) / 4) / 2 = 1.5; second: ((1 − 1) / 2 + (−2 − 2) / 4) / 2 = −0.5."""
-    ensemble = untrained().replace(mean=jnp.array([1.0, 2.0]), std=jnp.array([2.0, 4.0]))
+    ensemble = untrained().replace(zero=jnp.array([1.0, 2.0]), std=jnp.array([2.0, 4.0]))
     rewards = jnp.array([[3.0, 1.0], [10.0, -2.0]])
     np.testing.assert_allclose(reward_ensemble.mean_reward(ensemble, rewards), [1.5, -0.5])
     np.testing.assert_allclose(reward_ensemble.mean_reward(ensemble, rewards[..., None]), [[1.5], [-0.5]])
@@ -168,7 +168,7 @@ def test_without_data_nothing_is_learnt():
     nothing = jax.tree.map(jnp.zeros_like, data())
     ensemble, info = fit(jax.random.key(2), untrained(), nothing)
     assert members_changed(untrained(), ensemble) == [False] * 3
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((ensemble.params, ensemble.mean)))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((ensemble.params, ensemble.zero)))
     assert ensemble.std.tolist() == [1.0, 1.0, 1.0]
     assert ensemble.l2 == jnp.float32(1e-4)
     assert all(np.isnan(info[name]) for name in ("train_loss", "validation_loss", "accuracy"))
@@ -241,7 +241,7 @@ def test_normalised_reward_has_zero_mean_and_unit_scale():
     """Each member has standard deviation 1 over the data, their mean a little less where they disagree."""
     ensemble, _ = fitted()
     rewards = member_rewards(ensemble, data().observation[:300], data().action[:300])
-    np.testing.assert_allclose(rewards.mean((1, 2, 3)), ensemble.mean, atol=0.2 * ensemble.std.max())
+    np.testing.assert_allclose(rewards.mean((1, 2, 3)), ensemble.zero, atol=0.2 * ensemble.std.max())
     np.testing.assert_allclose(rewards.std((1, 2, 3)), ensemble.std, rtol=0.15)
     mean = reward_ensemble.mean_reward(ensemble, rewards)
     assert abs(mean.mean()) < 0.2
@@ -263,7 +263,18 @@ def test_without_normalisation_the_reward_is_the_plain_mean_of_the_members():
     config = dataclasses.replace(CONFIG, fit_steps=2, normalise=False)
     ensemble = reward_ensemble.init(jax.random.key(1), env=env(), config=config)
     ensemble, _ = reward_ensemble.fit(jax.random.key(2), ensemble, data(), moments(), env=env(), config=config)
-    np.testing.assert_array_equal(ensemble.mean, np.zeros(3))
+    np.testing.assert_array_equal(ensemble.zero, np.zeros(3))
     np.testing.assert_array_equal(ensemble.std, np.ones(3))
     rewards = jnp.array([[1.0], [2.0], [6.0]])
     np.testing.assert_allclose(reward_ensemble.mean_reward(ensemble, rewards), [3.0])
+
+
+def test_zero_at_the_median():
+    """The centre is the middle of the members' rewards instead of their mean; the scale is the same."""
+    config = dataclasses.replace(CONFIG, zero_median=True)
+    plain, median = (fit(jax.random.key(6), fitted()[0], data(), c)[0] for c in (CONFIG, config))
+    np.testing.assert_array_equal(plain.std, median.std)
+    rewards = member_rewards(median, data().observation[:300], data().action[:300])
+    below = np.asarray(rewards < median.zero.reshape(3, 1, 1, 1)).mean((1, 2, 3))
+    np.testing.assert_allclose(below, 0.5, atol=0.08)
+    assert (np.abs(plain.zero - median.zero) > 0.02 * plain.std).any()

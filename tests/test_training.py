@@ -87,7 +87,7 @@ def without_offset(agents, metrics):
     params = jax.tree.map(np.copy, agents.ensemble.params)
     output = params["params"][f"Dense_{len(CONFIG.reward.hidden)}"]
     offset, output["bias"] = output["bias"][..., 0], np.zeros(())
-    ensemble = dataclasses.replace(agents.ensemble, params=params, optimiser=None, mean=agents.ensemble.mean - offset)
+    ensemble = dataclasses.replace(agents.ensemble, params=params, optimiser=None, zero=agents.ensemble.zero - offset)
     return dataclasses.replace(agents, ensemble=ensemble), metrics
 
 
@@ -342,7 +342,7 @@ def test_policy_stands_still_while_the_first_labels_come(driven):
         assert all(jax.tree.leaves(changed))
     # The reward and the moments of the observations are learnt from the first iteration on.
     assert warm.observation.count == CONFIG.num_envs * CONFIG.rollout_length
-    assert not jnp.array_equal(history[0].ensemble.mean, history[1].ensemble.mean)
+    assert not jnp.array_equal(history[0].ensemble.zero, history[1].ensemble.zero)
 
 
 def test_lanes_use_up_exactly_their_budgets(lanes):

@@ -1,0 +1,126 @@
+"""Experiments on images by their command lines: what they write, how they go on, and what they refuse."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+ITERATIONS = 3
+SETTINGS = tiny.words(
+    iterations=ITERATIONS,
+    num_envs=2,
+    rollout_length=30,
+    ppo__minibatches=2,
+    ppo__epochs=1,
+    labels__warmup=1,
+    queries__segment_length=5,
+    queries__candidates=1,
+    reward__members=2,
+    reward__batch_size=2,
+)
+LABELS = ["--labels", "6", "--seeds", "2", "--seed", "3"]
+GAME = "PongNoFrameskip-v4"
+RUNS = {
+    "moving_dot": ["moving_dot", *LABELS, *SETTINGS],
+    "minatar": ["minatar", "--env", "Breakout-MinAtar", *LABELS, *SETTINGS],
+    "atari": ["atari", "--env", GAME, *LABELS, *SETTINGS],
+}
+
+
+@pytest.fixture(scope="module")
+def runs(command_lines, tmp_path_factory):
+    """The folder of a tiny run of each experiment, with what it wrote to standard output and error."""
+    jobs, folder = [], tmp_path_factory.mktemp("pixels")
+    for name, (module, *arguments) in RUNS.items():
+        jobs.append({"module": module, "arguments": [*arguments, "--out", name], "folder": str(folder)})
+    done = dict(zip(RUNS, command_lines(jobs), strict=True))
+    for name, (status, _, err) in done.items():
+        assert status == 0, f"{name}: {err[-2000:]}"
+    return {name: (folder / name, out, err) for name, (_, out, err) in done.items()}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_folder_is_that_of_figure_2(runs, name):
+    folder, out, _ = runs[name]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["experiment"] == RUNS[name][0]
+    assert summary["seeds"] == [3, 4]
+    assert summary["env_steps_per_agent"] == ITERATIONS * 2 * 30
+    assert list(summary["conditions"]) == ["true_reward", "labels_6"]
+    assert [row["labels"] for row in summary["conditions"].values()] == [0, 6]
+    assert all(len(row["eval_return"]) == 2 for row in summary["conditions"].values())
+    for condition in ("true_reward", "labels_6"):
+        assert np.load(folder / condition / "returns.npy").shape == (2, ITERATIONS)
+    assert "true_reward" in out and str(folder / "summary.json").split("/")[-1] in out
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_pictures(runs, name):
+    """Curves, and clips of both conditions."""
+    folder, _, _ = runs[name]
+    for file in ("returns.png", "predicted_returns.png", "labels.png"):
+        assert Image.open(folder / file).size[0] > 600
+    for condition in ("true_reward", "labels_6"):
+        assert Image.open(folder / f"{condition}.gif").n_frames > 10
+
+
+def test_only_moving_dot_tells_the_final_distance(runs):
+    rows = {name: json.loads((runs[name][0] / "summary.json").read_text())["conditions"] for name in RUNS}
+    for row in rows["moving_dot"].values():
+        assert len(row["final_distance"]) == 2
+        assert all(0 < distance < 132 for distance in row["final_distance"])
+    assert all("final_distance" not in row for row in [*rows["minatar"].values(), *rows["atari"].values()])
+    assert "final distance" in runs["moving_dot"][1]
+
+
+def test_the_true_reward_is_a_program_without_a_buffer(runs):
+    config = json.loads((runs["moving_dot"][0] / "config.json").read_text())["conditions"]
+    assert config["true_reward"]["labels"]["max_budget"] == 1
+    assert config["labels_6"]["labels"]["max_budget"] == 6
+
+
+def test_a_finished_run_of_atari_goes_on_to_its_end(runs, command_lines):
+    """Nothing is trained again; the trained agents are evaluated in new games."""
+    folder, _, _ = runs["atari"]
+    [[status, out, err]] = command_lines(
+        [{"module": "atari", "arguments": ["--out", folder.name, "--resume"], "folder": str(folder.parent)}]
+    )
+    assert status == 0, err[-2000:]
+    assert "iteration 1/" not in err
+    assert "labels_6" in out
+
+
+REFUSED = {
+    "a game that is none": (["atari", "--env", "PongNoFramskip-v4"], "PongNoFrameskip-v4"),
+    "a game nearly": (["atari", "--env", "PonNoFrameskip-v4"], "did you mean PongNoFrameskip-v4"),
+    "a game of others": (["minatar", "--env", "Tetris-MinAtar"], "Breakout-MinAtar"),
+    "no label": (["moving_dot", "--labels", "0"], "positive whole numbers"),
+    "an environment by --set": (["moving_dot", "--set", "env=Pendulum-v1"], "env has no say"),
+    "dropout of all": (["moving_dot", "--set", "reward.dropout=1"], "below 1"),
+    "dropout without images": (["pendulum", "--set", "reward.dropout=0.5"], "does not observe images"),
+    "keypoints without images": (["pendulum", "--set", "ppo.keypoints=true"], "does not observe images"),
+    "a buffer beyond all memory": (["moving_dot", "--labels", "100000000"], "are free; ask for fewer"),
+    "a resumed run with another game": (["atari", "--env", GAME, "--resume", "--out", "x"], "--env has no say"),
+}
+
+
+@pytest.fixture(scope="module")
+def refused(command_lines, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("refused")
+    jobs = [
+        {"module": module, "arguments": arguments, "folder": str(folder)}
+        for (module, *arguments), _ in REFUSED.values()
+    ]
+    return dict(zip(REFUSED, command_lines(jobs), strict=True)), folder
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_one_line(refused, case):
+    status, out, err = refused[0][case]
+    last = err.strip().splitlines()[-1]
+    assert status == 2, err
+    assert REFUSED[case][1] in last
+    assert out == ""
+    assert not list(refused[1].iterdir())
