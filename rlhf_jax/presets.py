@@ -65,17 +65,19 @@ def _minatar(env: str) -> Config:
             discount=0.99,
             max_grad_norm=0.5,
         ),
-        queries=QueryConfig(segment_length=25),
-        labels=LabelConfig(budget=1400, max_budget=1400, warmup=3, half_life=500_000.0),
+        queries=QueryConfig(segment_length=25, selection="uniform", candidates=1),
+        # Few at first: half of the pairs of an untrained policy are ties, in which nothing happens.
+        labels=LabelConfig(budget=1400, max_budget=1400, initial_fraction=0.1, warmup=3, schedule="constant"),
         reward=RewardConfig(
             members=3,
             hidden=(64,),
             zero_median=True,
-            fit_steps=20,
+            fit_steps=40,
             batch_size=16,
             learning_rate=1e-3,
             action_scale=1.0,
-            l2=1e-4,
+            l2=1e-2,
+            l2_adaptation=1.0,
         ),
     )
 

@@ -10,6 +10,7 @@ import pytest
 import reference
 from scipy import stats
 
+from rlhf_jax import convolution
 from rlhf_jax.networks import Actor, Categorical, Critic, Gaussian, RewardNetwork, initialise
 
 MEAN = np.array([[0.0, 1.5, -2.0], [3.0, 0.25, 0.0]])
@@ -116,11 +117,12 @@ def test_critic_returns_one_value_per_observation():
 @pytest.mark.parametrize("hidden", [(8,), (16, 8)])
 def test_reward_network_against_numpy(hidden):
     network = RewardNetwork(hidden)
-    params = initialise(jax.random.key(5), network, jnp.zeros(3))
+    observation, action = observations()[..., :2], observations()[..., 2:]
+    params = initialise(jax.random.key(5), network, jnp.zeros(2), jnp.zeros(1))
     # Biases start at zero: give them something to do.
     params = jax.tree.map(lambda x: x + 0.1, params)
     expected = reference.reward_network(params["params"], observations())
-    np.testing.assert_allclose(network.apply(params, observations()), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(network.apply(params, observation, action), expected, rtol=1e-4, atol=1e-5)
 
 
 def calls_lapack(initialise):
@@ -132,16 +134,20 @@ def calls_lapack(initialise):
 def test_initialisers_call_no_lapack():
     """A QR decomposition batched over agents deadlocks XLA's CPU thread pool."""
     assert calls_lapack(lambda key: nn.initializers.orthogonal()(key, (3, 16)))
-    networks = Actor(2, True, (16, 8)), Actor(2, False, (16, 8)), Critic((16, 8)), RewardNetwork((16, 8))
+    networks = Actor(2, True, (16, 8)), Actor(2, False, (16, 8)), Critic((16, 8))
     for network in networks:
         assert not calls_lapack(lambda key, network=network: initialise(key, network, jnp.zeros(3)))
+    eyes = convolution.eyes((84, 84, 4), keypoints=False)
+    inputs = jnp.zeros((84, 84, 4)), jnp.zeros(2)
+    assert not calls_lapack(lambda key: initialise(key, RewardNetwork((16, 8), eyes), *inputs))
 
 
 def test_initial_kernels_are_he_normal_and_biases_zero():
     """Standard deviation √(2 / inputs), a hundredth of it in the output layer; every copy and layer on its own."""
     network = RewardNetwork((40, 50))
-    params = initialise(jax.random.key(7), network, jnp.zeros(8), output_scale=0.01, copies=30)["params"]
-    assert params.keys() == network.init(jax.random.key(0), jnp.zeros(8))["params"].keys()
+    examples = jnp.zeros(5), jnp.zeros(3)
+    params = initialise(jax.random.key(7), network, *examples, output_scale=0.01, copies=30)["params"]
+    assert params.keys() == network.init(jax.random.key(0), *examples)["params"].keys()
     for name, inputs, outputs, scale in (("Dense_0", 8, 40, 1.0), ("Dense_1", 40, 50, 1.0), ("Dense_2", 50, 1, 0.01)):
         kernel = np.asarray(params[name]["kernel"])
         assert kernel.shape == (30, inputs, outputs)
