@@ -36,7 +36,7 @@ def judge(rewards, true_reward, *, done=None, error_rate=0.0, teacher=None, std=
         params=None,
         optimiser=None,
         observation=None,
-        mean=jnp.zeros(members),
+        zero=jnp.zeros(members),
         std=jnp.ones(members) if std is None else jnp.asarray(std),
         l2=jnp.zeros(()),
     )

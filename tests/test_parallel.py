@@ -127,13 +127,27 @@ def test_agents_abreast_agree_with_a_loop(monkeypatch):
 
     mesh = parallel.Mesh
     cpu = jax.devices()[:1]
-    monkeypatch.setattr(parallel, "agent_devices", lambda count: [Gpu()])
+    monkeypatch.setattr(parallel, "agent_devices", lambda count, abreast: [Gpu()])
     monkeypatch.setattr(parallel, "Mesh", lambda devices, axes: mesh(np.asarray(cpu), axes))
     keys, numbers = inputs(3)
     together = parallel.over_agents(walk, 3)(keys, numbers)
     for i in range(3):
         one = jax.jit(walk)(keys[i], jax.tree.map(lambda x, i=i: x[i], numbers))
         np.testing.assert_allclose(together["x"][i], one["x"], rtol=1e-5, atol=1e-6)
+
+
+def test_agents_that_share_an_emulator_are_mapped_on_one_device():
+    seen = []
+
+    def watched(key):
+        seen.append(isinstance(key, jax.core.Tracer) and "BatchTracer" in type(key).__name__)
+        return key
+
+    keys, _ = inputs(4)
+    together = parallel.over_agents(watched, 4, abreast=True)(keys)
+    assert seen == [True]
+    assert len(together.sharding.device_set) == 1
+    assert parallel.agent_devices(4, abreast=True) == jax.devices()[:1]
 
 
 def test_agents_on_two_devices_equal_a_loop():

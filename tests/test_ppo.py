@@ -178,7 +178,7 @@ def trained(probe, config=CONFIG, iterations=60):
         return jax.lax.scan(iteration, carry, inputs)[0][1]
 
     agent = train(jax.random.key(0))
-    critic = ppo.networks(env, config)[1]
+    critic = ppo.networks(env, config)[2]
     return (
         lambda x: ppo.distribution(agent, jnp.array([x]), env=env, config=config),
         lambda x: float(critic.apply(agent.critic, jnp.array([x]))),

@@ -266,10 +266,17 @@ def test_ends_of_a_range_are_valid(changes):
     settings.validate(settings.override(BASE, [changes, "labels.capacity=40"]), PENDULUM)
 
 
-def test_environment_with_pictures_is_refused():
+def test_environment_of_matrices_is_refused():
     with pytest.raises(ValueError) as error:
-        settings.validate(BASE, rlhf_jax.make("Breakout-MinAtar"))
-    assert "Breakout-MinAtar" in one_line(error) and "(10, 10, 4)" in one_line(error)
+        settings.validate(BASE, rlhf_jax.make("Catch-bsuite"))
+    assert "Catch-bsuite" in one_line(error) and "(10, 5)" in one_line(error)
+
+
+def test_tiny_images_are_refused():
+    env = dataclasses.replace(rlhf_jax.make("Breakout-MinAtar"), observation_shape=(10, 2, 4))
+    with pytest.raises(ValueError) as error:
+        settings.validate(BASE, env)
+    assert "(10, 2, 4)" in one_line(error) and "3 × 3" in one_line(error)
 
 
 def one_line(error):
