@@ -110,3 +110,22 @@ def test_more_records_than_slots_are_not_cut_off_in_silence():
 def test_a_layout_survives_json():
     record = pairs.layout(probes.make(Puzzle()), 7)
     assert pairs.from_json(pairs.to_json(record)) == record
+
+
+@pytest.mark.parametrize("name", ["Pendulum-v1", "Breakout-MinAtar", "MovingDot-v0"])
+def test_packed_records_come_back(name):
+    """Pictures are compressed: the noise of a test hardly, the black of a screen to a hundredth."""
+    record = pairs.layout(rlhf_jax.make(name), 5)
+    noise = label_stores.noise(record, 3, 1)
+    packed = [pairs.pack(one) for one in noise]
+    assert all(pairs.fits(len(part), record) for part in packed)
+    assert pairs.unpack(packed, record).tobytes() == noise.tobytes()
+    black = pairs.pack(np.zeros(1, record)[0])
+    assert len(black) < record.itemsize / 100 if name == "MovingDot-v0" else len(black) == record.itemsize
+
+
+def test_layout_of_pictures_is_in_bytes():
+    record = pairs.layout(rlhf_jax.make("MovingDot-v0"), 10)
+    assert record["observation"].base == np.uint8 and record["observation"].shape == (2, 10, 84, 84, 4)
+    assert pairs.layout(rlhf_jax.make("PongNoFrameskip-v4"), 3)["observation"].shape == (2, 3, 84, 84, 4)
+    assert pairs.layout(rlhf_jax.make("Breakout-MinAtar"), 3)["observation"].base == np.bool_

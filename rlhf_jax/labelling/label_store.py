@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from rlhf_jax.environments import Environment
-from rlhf_jax.labelling import label_schema
+from rlhf_jax.labelling import label_schema, pairs
 from rlhf_jax.labelling.pairs import from_json, to_json
 
 MAX_NAME = 40
@@ -136,17 +136,15 @@ class LabelStore:
         try:
             self.source = _source(dict(self._db.execute("SELECT name, value FROM run")))
             self._answers = [_answer(row) for row in self._db.execute(_SELECT_ANSWERS)]
-            pairs = list(self._db.execute("SELECT id, iteration, swapped, length(segments) FROM pairs ORDER BY id"))
+            rows = list(self._db.execute("SELECT id, iteration, swapped, length(segments) FROM pairs ORDER BY id"))
         except (sqlite3.Error, LookupError, TypeError, ValueError) as error:
             self._db.close()
             raise ValueError(f"it is damaged: {error}") from None
-        expected = [(number, self.source.layout.itemsize) for number in range(1, len(pairs) + 1)]
-        if [(pair[0], pair[3]) for pair in pairs] != expected or any(
-            not 0 < a.pair <= len(pairs) for a in self._answers
-        ):
+        whole = all(row[0] == number and pairs.fits(row[3], self.source.layout) for number, row in enumerate(rows, 1))
+        if not whole or any(not 0 < a.pair <= len(rows) for a in self._answers):
             self._db.close()
             raise ValueError("it is damaged: pairs are missing")
-        self._pairs = [pair[:3] for pair in pairs]
+        self._pairs = [row[:3] for row in rows]
 
     def close(self) -> None:
         """Closes the file; the store cannot be used any more."""
@@ -186,7 +184,7 @@ class LabelStore:
         with self._lock:
             first, stored = len(self._pairs) + 1, []
             rows = [
-                (number, int(iteration), bool(side), record.tobytes())
+                (number, int(iteration), bool(side), pairs.pack(record))
                 for number, (record, iteration, side) in enumerate(
                     zip(records, iterations, swapped, strict=True), first
                 )
@@ -238,23 +236,23 @@ class LabelStore:
         with self._lock:
             return bool(self._pairs[pair - 1][2])
 
-    def segments(self, pairs: Iterable[int]) -> np.ndarray:
-        """Returns the records of these pairs, in this order."""
+    def segments(self, numbers: Iterable[int]) -> np.ndarray:
+        """Returns the records of the pairs of these numbers, in this order."""
         with self._lock:
-            wanted = list(pairs)
-            blobs = [self._db.execute("SELECT segments FROM pairs WHERE id = ?", (i,)).fetchone()[0] for i in wanted]
-        return np.frombuffer(b"".join(blobs), self.source.layout)
+            query, wanted = "SELECT segments FROM pairs WHERE id = ?", list(numbers)
+            blobs = [self._db.execute(query, (i,)).fetchone()[0] for i in wanted]
+        return pairs.unpack(blobs, self.source.layout)
 
     def learnt(self) -> list[int]:
         """Returns the pairs that the preference buffer was given, in order."""
         with self._lock:
             return [pair for (pair,) in self._db.execute("SELECT pair FROM learnt ORDER BY position")]
 
-    def learn(self, pairs: Sequence[int], position: int) -> None:
+    def learn(self, numbers: Sequence[int], position: int) -> None:
         """Notes that the buffer is given these pairs after its first `position`; what was noted after those is void."""
         with self._lock, self._db:
             self._db.execute("DELETE FROM learnt WHERE position >= ?", (position,))
-            self._db.executemany("INSERT INTO learnt VALUES (?, ?)", list(enumerate(pairs, position)))
+            self._db.executemany("INSERT INTO learnt VALUES (?, ?)", list(enumerate(numbers, position)))
 
 
 _COLUMNS = [field.name for field in dataclasses.fields(Answer)]

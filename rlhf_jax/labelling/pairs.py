@@ -1,5 +1,7 @@
 """Pairs of segments as NumPy records: one record holds all that was asked about, whatever the environment."""
 
+import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,6 +12,7 @@ from rlhf_jax.environments import Environment
 from rlhf_jax.queries import Queries
 
 _STATE = "state."
+_LARGE = 2**16  # bytes
 
 
 def layout(env: Environment, length: int) -> np.dtype:
@@ -23,13 +26,14 @@ def layout(env: Environment, length: int) -> np.dtype:
       Fields `observation`, `action`, `true_reward` and `state.<name>` for each part of the environment's own state, all
       `[2, L, ...]`.
     """
-    _, state = jax.eval_shape(env.reset, jax.random.key(0))
-    observation = jax.eval_shape(lambda key: env.reset(key)[0], jax.random.key(0))
+    # Of one environment in a batch, because games in an emulator are only played so.
+    _, state = jax.eval_shape(lambda key: env.reset_many(key, 1), jax.random.key(0))
+    state = {name: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for name, x in env.named_state(state).items()}
     fields = {
-        "observation": observation,
+        "observation": jax.ShapeDtypeStruct(env.observation_shape, env.observation_dtype),
         "action": jax.ShapeDtypeStruct(env.action_shape, env.action_dtype),
         "true_reward": jax.ShapeDtypeStruct((), jnp.float32),
-        **{_STATE + name: part for name, part in env.named_state(state).items()},
+        **{_STATE + name: part for name, part in state.items()},
     }
     return np.dtype([(name, part.dtype, (2, length, *part.shape)) for name, part in fields.items()])
 
@@ -57,6 +61,23 @@ def to_records(queries: Queries, record: np.dtype) -> np.ndarray:
         values = queries.state[name.removeprefix(_STATE)] if name.startswith(_STATE) else getattr(queries, name)
         records[name] = np.asarray(values)[asked]
     return records
+
+
+def pack(record: np.ndarray) -> bytes:
+    """Returns a record in bytes; one of pictures, which is a megabyte, compressed to about a hundredth."""
+    plain = record.tobytes()
+    return zlib.compress(plain, 1) if record.dtype.itemsize > _LARGE else plain
+
+
+def fits(size: int, record: np.dtype) -> bool:
+    """Returns whether a record of this layout may be packed in so many bytes."""
+    return size > 0 if record.itemsize > _LARGE else size == record.itemsize
+
+
+def unpack(packed: Sequence[bytes], record: np.dtype) -> np.ndarray:
+    """Returns the `[P]` records of this layout that `pack` wrote."""
+    parts = [zlib.decompress(part) for part in packed] if record.itemsize > _LARGE else packed
+    return np.frombuffer(b"".join(parts), record)
 
 
 def to_queries(records: np.ndarray, num_slots: int) -> Queries:
