@@ -145,6 +145,9 @@ class LabellingSession:
             state = jax.jit(lambda key: training.init(key, env=self.env, config=self.config))(key)
         else:
             state = jax.device_put(jax.tree.map(lambda x: x[0], states), jax.devices()[0])
+            if self.env.emulated:
+                session.say(session.GAMES_BEGIN_ANEW)
+                state = jax.jit(lambda state: training.restart(state, env=self.env, config=self.config))(state)
         self._show_past(metrics)
         with session.interruptible("saving, then stopping; press Ctrl-C again to stop at once") as stopped:
             with clock.phase("train", "compiling; the first pairs appear in a moment"):

@@ -18,6 +18,7 @@ from rlhf_jax import checkpoint, parallel, run_folder, training
 from rlhf_jax.run_folder import RunFolder
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
+GAMES_BEGIN_ANEW = "the state of an emulator is in no checkpoint: all games begin anew"
 
 
 Start = tuple[int, training.TrainState | None, dict[str, np.ndarray]]

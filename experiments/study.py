@@ -78,7 +78,7 @@ def _train(
     if states is None:
         states = begin(keys, lanes)
     elif env.emulated:
-        session.say("emulated games are not in checkpoints: all begin anew")
+        session.say(session.GAMES_BEGIN_ANEW)
         states = over_agents(lambda state, config: training.restart(state, env=env, config=config))(states, lanes)
     agents = f"{len(run.conditions)} conditions × {len(run.seeds)} seeds"
     with clock.phase("train", f"training {total} iterations of {agents}"):

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scripted_labeller
+import tiny
 
 from rlhf_jax import checkpoint
 from rlhf_jax.labelling.client import Client
@@ -136,6 +137,20 @@ def test_interrupted_run_keeps_everything_and_says_how_to_go_on(tmp_path):
     scripted_labeller.label(run.address(), LabelStore(folder / "labels.sqlite", read_only=True))
     assert run.end()[0] == 0
     assert json.loads((folder / "summary.json").read_text())["conditions"]["labels_16"]["labels"] == 16
+
+
+@pytest.mark.parametrize("env", ["MovingDot-v0", "Breakout-MinAtar", "PongNoFrameskip-v4"])
+def test_people_teach_by_pictures(env, tmp_path):
+    """Clips are shown, answers are learnt from, and the figures of labels and returns are drawn."""
+    folder, settings = tmp_path / "run", {"iterations": 3, "num_envs": 2, "rollout_length": 20, "ppo__epochs": 1}
+    settings |= {"labels__warmup": 1, "queries__segment_length": 5, "queries__candidates": 1, "reward__members": 2}
+    run = Run("--env", env, "--labels", 4, "--out", folder, *tiny.words(**settings))
+    assert scripted_labeller.label(run.address(), LabelStore(folder / "labels.sqlite", read_only=True)) == 4
+    status, out = run.end()
+    assert status == 0, "\n".join(run.said)
+    assert json.loads((folder / "summary.json").read_text())["conditions"]["labels_4"]["labels"] == 4
+    for name in ("returns.png", "labels.png", "labels_4.gif"):
+        assert (folder / name).stat().st_size > 1000 and name in out
 
 
 def _answer(address, folder, count):

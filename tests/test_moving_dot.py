@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import rlhf_jax
+from experiments import benchmark_pixels_peer
 from rlhf_jax.environments import moving_dot
 
 # Column and row that each action adds, by its name in the description of the environment.
@@ -225,3 +226,19 @@ def test_state_is_small_and_its_types_are_fixed(kind):
         assert (leaf.shape, leaf.dtype, leaf.weak_type) == (stepped.shape, stepped.dtype, stepped.weak_type)
         assert not leaf.weak_type
     assert sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(start)) <= 28
+
+
+def test_the_peer_of_the_benchmark_sees_and_earns_the_same():
+    env, peer = rlhf_jax.make("MovingDot-v0"), benchmark_pixels_peer.make_env()
+    observation, state = env.reset(jax.random.key(3))
+    peer.reset(seed=0)
+    peer.x, peer.y = int(state.x), int(state.y)
+    peer.frames = np.repeat(peer.draw([(peer.x, peer.y)])[..., None], 4, -1)
+    step = jax.jit(env.step)
+    np.testing.assert_allclose(observation.astype(int), peer.frames.astype(int), atol=1)
+    for action in np.random.default_rng(0).integers(0, 5, 60):
+        state, outcome = step(jax.random.key(0), state, jnp.int32(action))
+        seen, reward, _, _, info = peer.step(action)
+        np.testing.assert_allclose(outcome.observation.astype(int), seen.astype(int), atol=1)
+        assert outcome.reward == reward
+        assert info["distance"] == pytest.approx(float(moving_dot.distance(state.x, state.y)), rel=1e-6)
