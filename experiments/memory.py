@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -37,33 +38,36 @@ def rollout_bytes(env: Environment, config: Config) -> int:
 def check(conditions: dict[str, Config], num_seeds: int) -> None:
     """Says what the agents of a run need, if it is much; raises ValueError if it is more than there is.
 
-    All agents of a program are held at once, before and after an iteration; rollouts are there for one agent on each
-    device, or for all where they run abreast. Several programs run one after the other.
+    Programs run one after the other, so the largest counts.
+
+    Args:
+      conditions: settings of each condition, all for one environment.
+      num_seeds: agents of each.
     """
-    needs = {}
-    for name, config in conditions.items():
-        env = rlhf_jax.make(config.env)
-        buffers = 2 * num_seeds * buffer_bytes(env, config)
-        abreast = env.emulated or jax.default_backend() != "cpu"
-        agents = num_seeds if abreast else min(num_seeds, jax.device_count())
-        needs[name] = buffers, 2 * agents * rollout_bytes(env, config)
-    programs: dict[object, int] = {}
-    for name, config in conditions.items():
-        structure = jax.tree.structure(config)
-        programs[structure] = programs.get(structure, 0) + needs[name][0]
-    total = max(programs.values()) + max(rollouts for _, rollouts in needs.values())
+    programs: dict[object, list[Config]] = {}
+    for config in conditions.values():
+        programs.setdefault(jax.tree.structure(config), []).append(config)
+    total = max((_program_bytes(lanes, num_seeds) for lanes in programs.values()), default=0)
     if total < _WORTH_SAYING:
         return
     buffer = max(buffer_bytes(rlhf_jax.make(config.env), config) for config in conditions.values())
-    words = (
-        f"the preference buffer of an agent takes {_words(buffer)}, and all agents with their rollouts {_words(total)}"
-    )
+    needed = f"the preference buffer of an agent takes {_words(buffer)}, all agents with their rollouts {_words(total)}"
     available = _available()
     if total > available:
-        raise ValueError(
-            f"{words}, but {_words(available)} are free; ask for fewer --seeds or labels, or shorter segments"
-        )
-    session.say(words)
+        free = f"{_words(available)} are free"
+        raise ValueError(f"{needed}, but {free}; ask for fewer --seeds or labels, or shorter segments")
+    session.say(needed)
+
+
+def _program_bytes(lanes: Sequence[Config], num_seeds: int) -> int:
+    """Returns the bytes of all agents of a program, before and after an iteration, and of the rollouts meanwhile.
+
+    Rollouts are there for one agent on each device, or for all where agents run abreast.
+    """
+    env, agents = rlhf_jax.make(lanes[0].env), num_seeds * len(lanes)
+    abreast = env.emulated or jax.default_backend() != "cpu"
+    acting = agents if abreast else min(agents, jax.device_count())
+    return 2 * agents * buffer_bytes(env, lanes[0]) + 2 * acting * rollout_bytes(env, lanes[0])
 
 
 def _available() -> int:

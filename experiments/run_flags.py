@@ -45,7 +45,7 @@ def open_run(
             return _resumed(experiment, check, [*settled, "seed", "set"])
         lanes = conditions()
         check(lanes)
-        memory.check(lanes, seeds)
+        memory.check({name: config for name, config in lanes.items() if isinstance(config, rlhf_jax.Config)}, seeds)
         numbers = range(SEED.value, SEED.value + seeds)
         if numbers[-1] >= 2**32:
             raise ValueError(f"--seed {SEED.value} with {seeds} seeds goes beyond {2**32 - 1}")

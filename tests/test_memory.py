@@ -55,7 +55,7 @@ def test_a_large_run_says_what_it_takes(capsys, monkeypatch):
 def test_what_does_not_fit_is_refused_with_the_numbers(monkeypatch):
     monkeypatch.setattr(memory, "_available", lambda: 2**30)
     with pytest.raises(
-        ValueError, match=r"takes 269 MiB, and all .* rollouts 2\.3 GiB, but 1\.0 GiB are free; ask for fewer"
+        ValueError, match=r"takes 269 MiB, all .* rollouts 2\.3 GiB, but 1\.0 GiB are free; ask for fewer"
     ):
         memory.check({"labels_500": MOVING_DOT}, 4)
 
