@@ -277,7 +277,7 @@ def test_people_can_be_asked_for_the_initial_labels_and_for_more(chain, environm
 # What the one line must name. `prepare` makes what is not in the chain's folder.
 REFUSED = {
     "gather --env Pendulum-v9": ["'Pendulum-v9'", "Pendulum-v1"],
-    "gather --env Breakout-MinAtar": ["Breakout-MinAtar", "vectors"],
+    "gather --env Catch-bsuite": ["Catch-bsuite", "vectors"],
     "gather --env DiscountingChain-bsuite --teacher human --set queries.segment_length=5": ["cannot draw"],
     "gather --labels 0": ["--labels=0", "positive"],
     "gather --teacher oracle": ["oracle", "synthetic|human"],

@@ -3,11 +3,12 @@
 import pytest
 
 import rlhf_jax
-from experiments import minatar
 from rlhf_jax import presets, settings
 
+GRIDS = [f"{game}-MinAtar" for game in ("Breakout", "Asterix", "Freeway", "SpaceInvaders")] + ["Pong-misc"]
 
-@pytest.mark.parametrize("name", ["Pendulum-v1", "CartPole-v1", "MovingDot-v0", *minatar.GAMES])
+
+@pytest.mark.parametrize("name", ["Pendulum-v1", "CartPole-v1", "MovingDot-v0", "PongNoFrameskip-v4", *GRIDS])
 def test_presets_are_valid(name):
     config = presets.preset(name)
     assert config.env == name

@@ -9,6 +9,7 @@ import numpy as np
 
 from rlhf_jax import environments, normalisation, preferences, reward_ensemble
 from rlhf_jax.config import RewardConfig
+from rlhf_jax.networks import RewardNetwork
 from rlhf_jax.queries import Queries
 from rlhf_jax.teacher import Answers
 
@@ -98,8 +99,10 @@ def test_loss_is_the_squared_error_of_the_return_of_the_first_segment():
 def test_gradient_is_that_of_the_squared_error():
     """Of one member with returns (1, 9): 2 (1 − 3) · 5 steps by the bias, as no comparison would have it."""
     params = jax.tree.map(lambda x: x[0], constant([0.2, 0.0, 0.0]).params)
+    inputs = jnp.ones((1, 2, LENGTH, 3)), jnp.ones((1, 2, LENGTH, 1))
+    network, key = RewardNetwork(CONFIG.hidden), jax.random.key(0)
     gradient = jax.grad(reward_ensemble._objective)(
-        params, jnp.ones((1, 2, LENGTH, 4)), jnp.array([3.0]), jnp.array(0.0), CONFIG
+        params, key, network, inputs, jnp.array([3.0]), jnp.array(0.0), CONFIG
     )
     np.testing.assert_allclose(gradient["params"]["Dense_1"]["bias"], [-20.0], rtol=1e-5)
 
