@@ -58,10 +58,10 @@ def _minatar(env: str) -> Config:
         num_envs=64,
         rollout_length=128,
         ppo=PPOConfig(
-            epochs=3,
-            minibatches=16,
+            epochs=4,
+            minibatches=8,
             hidden=(128,),
-            learning_rate=1e-3,
+            learning_rate=4e-3,
             discount=0.99,
             max_grad_norm=0.5,
         ),
