@@ -2,15 +2,12 @@
 
 import dataclasses
 import time
-from pathlib import Path
 
 from absl import flags
 
 import rlhf_jax
 from experiments import results, run_flags, session, study, sweep
 from rlhf_jax import presets, settings
-from rlhf_jax.environments import Environment
-from rlhf_jax.run_folder import RunFolder
 
 SEEDS = flags.DEFINE_integer("seeds", 4, "Agents per condition.", lower_bound=1)
 
@@ -58,10 +55,5 @@ def run(experiment: str, env_name: str, labels: list[str], started: float, *sett
     clock.phases["import"] = time.perf_counter() - started
     result = study.run_study(folder, env, clock)
     with clock.phase("evaluate", "drawing"):
-        files = draw(folder, env, result)
+        files = results.draw(folder, result, f"{env.name} from preferences")
     results.report(folder, results.summarise(folder, result, clock), files)
-
-
-def draw(folder: RunFolder, env: Environment, result: results.Result) -> list[Path]:
-    """Draws how every condition went, and its first agent; returns the files."""
-    return results.draw(folder, result, f"{env.name} from preferences")

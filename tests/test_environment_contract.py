@@ -218,7 +218,6 @@ def test_it_can_be_drawn(contract):
 
 def test_atari_keeps_what_of_it_an_emulator_can():
     """Games are played many at a time, and begin anew a step after their end, so that there is no other observation."""
-    pytest.importorskip("ale_py")
     env = make("PongNoFrameskip-v4")
 
     @jax.jit

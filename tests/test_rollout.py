@@ -111,3 +111,18 @@ def test_evaluate_has_fixed_starts():
     assert steps.truncated.sum() == 8
     assert steps.truncated[-1].all()
     np.testing.assert_allclose(first, np.asarray(steps.true_reward, np.float64).sum(0), rtol=1e-5)
+
+
+def test_an_episode_is_played_to_its_end_however_little_is_kept():
+    """Returns are those of whole episodes, which end at different times; only the first steps are returned."""
+    env = environments.make("CartPole-v1")
+
+    def policy(key, observation):
+        # It looks only at what it sees, so that it plays alike whatever keys the rest of the episode is given.
+        return (observation[:, 2] > 0).astype(int), jnp.zeros(len(observation))
+
+    whole, _ = rollout.evaluate(jax.random.key(1), policy, env=env, num_episodes=6)
+    part, steps = rollout.evaluate(jax.random.key(1), policy, env=env, num_episodes=6, kept_steps=20)
+    assert steps.true_reward.shape == (20, 6)
+    assert len(set(whole.tolist())) > 1 and (whole > 20).all()
+    np.testing.assert_array_equal(part, whole)
