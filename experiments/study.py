@@ -80,8 +80,7 @@ def _train(
     elif env.emulated:
         session.say(session.GAMES_BEGIN_ANEW)
         states = over_agents(lambda state, config: training.restart(state, env=env, config=config))(states, lanes)
-    agents = f"{len(run.conditions)} conditions × {len(run.seeds)} seeds"
-    with clock.phase("train", f"training {total} iterations of {agents}"):
+    with clock.phase("train", f"training {total} iterations of {run.num_agents} agents: {', '.join(run.conditions)}"):
         return _loop(run, advance, states, lanes, metrics, range(done, total, chunk))
 
 

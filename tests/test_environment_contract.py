@@ -142,6 +142,19 @@ def test_one_alone_has_the_same_shapes_and_fixed_types(contract):
 
 
 @every_environment
+def test_many_are_each_alone(contract):
+    """The third of four is what it would be by itself, from the same state, action and share of the key."""
+    env, play, key = make(contract.name), played(contract.name, LEFT, 0), jax.random.key(7)
+    options = {"compiler_options": {"xla_backend_optimization_level": 0}}
+    _, states = jax.jit(functools.partial(env.reset_many, num_envs=ENVS), **options)(key)
+    after, many = jax.jit(env.step_many, **options)(key, states, play.action[0])
+    one = jax.tree.map(lambda x: x[2], (jax.random.split(key, ENVS), states, play.action[0]))
+    alone = jax.jit(env.step, **options)(*one)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(lambda a, b: close(np.asarray(a[2], float), np.asarray(b, float)), (after, many), alone)
+
+
+@every_environment
 def test_observations_are_within_their_space(contract):
     env, play = make(contract.name), played(contract.name, LEFT, 0)
     space = env.base.observation_space(env.params)

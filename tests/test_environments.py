@@ -1,6 +1,4 @@
-"""Environments: names, wrapping, Gymnasium as a peer, and the contract that all of them keep."""
-
-import functools
+"""Environments: names, wrapping, the units of actions, and Gymnasium as a peer."""
 
 import flax.struct
 import gymnasium
@@ -12,15 +10,6 @@ import pytest
 from gymnax.environments import spaces
 
 from rlhf_jax import environments
-
-# Name, horizon, shape of an observation, whether actions are continuous, and how many there are.
-CONTRACTS = [
-    ("Pendulum-v1", 200, (3,), True, 1),
-    ("CartPole-v1", 500, (4,), False, 2),
-    ("Acrobot-v1", 500, (6,), False, 3),
-    ("MountainCarContinuous-v0", 999, (2,), True, 1),
-]
-NAMES = [contract[0] for contract in CONTRACTS]
 
 
 @pytest.mark.parametrize(("name", "nearest"), [("Pendulm-v1", "Pendulum-v1"), ("cartpole", "CartPole-v1")])
@@ -124,80 +113,3 @@ def test_pendulum_equals_gymnasiums():
         np.testing.assert_allclose(steps.final_observation[t], expected, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(steps.reward[t], reward, rtol=1e-4, atol=1e-4)
         assert (steps.terminated[t], steps.truncated[t]) == (terminated, truncated)
-
-
-def some_action(env, key):
-    """A random action in the library's form."""
-    if env.continuous:
-        return jax.random.uniform(key, (env.action_size,), minval=-1.0, maxval=1.0)
-    return jax.random.randint(key, (), 0, env.action_size)
-
-
-@functools.cache
-def play(name, limit):
-    """A compiled function that plays twelve random steps of an environment whose episodes are cut off at `limit`."""
-    made = environments.make(name)
-    env = environments.wrap(made.base, made.params.replace(max_steps_in_episode=limit), name=name)
-
-    def run(key):
-        key_reset, key_steps = jax.random.split(key)
-
-        def step(carry, key):
-            observation, state = carry
-            key_action, key_step = jax.random.split(key)
-            state, step = env.step(key_step, state, some_action(env, key_action))
-            return (step.observation, state), (observation, step)
-
-        return jax.lax.scan(step, env.reset(key_reset), jax.random.split(key_steps, 12))[1]
-
-    return jax.jit(jax.vmap(run))
-
-
-def keys():
-    return jax.random.split(jax.random.key(4), 3)
-
-
-@pytest.mark.parametrize(("name", "horizon", "shape", "continuous", "action_size"), CONTRACTS)
-def test_contract_of_what_an_environment_says(name, horizon, shape, continuous, action_size):
-    env = environments.make(name)
-    assert (env.name, env.horizon, env.observation_shape) == (name, horizon, shape)
-    assert (env.continuous, env.action_size) == (continuous, action_size)
-    observations, step = play(name, 5)(keys())
-    assert observations.shape == step.observation.shape == step.final_observation.shape == (3, 12, *shape)
-    assert observations.dtype == step.observation.dtype == step.final_observation.dtype == jnp.float32
-    for values, dtype in ((step.reward, jnp.float32), (step.terminated, bool), (step.truncated, bool)):
-        assert values.shape == (3, 12)
-        assert values.dtype == dtype
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(step))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_contract_of_resets(name):
-    """With a limit of five steps the fifth and tenth are truncated: their observation is kept, then a new start."""
-    observations, step = play(name, 5)(keys())
-    assert not step.terminated.any()
-    np.testing.assert_array_equal(step.truncated, np.tile(np.arange(1, 13) % 5 == 0, (3, 1)))
-    np.testing.assert_array_equal(step.done, step.truncated)
-    np.testing.assert_array_equal(observations[:, 1:], step.observation[:, :-1])
-    same = np.isclose(step.observation, step.final_observation, rtol=1e-5, atol=1e-6).all(-1)
-    np.testing.assert_array_equal(same, ~step.done)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_final_observation_is_what_the_action_led_to(name):
-    """Up to the cut an episode is that of the same environment without it."""
-    cut, whole = (play(name, limit)(keys())[1] for limit in (5, 1000))
-    assert not whole.done.any()
-    np.testing.assert_allclose(cut.final_observation[:, :5], whole.observation[:, :5], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(cut.reward[:, :5], whole.reward[:, :5], rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_contract_of_randomness(name):
-    """The same key gives the same episode, also alone; different keys different ones."""
-    run = play(name, 5)
-    together, again = run(keys()), run(keys())
-    jax.tree.map(np.testing.assert_array_equal, together, again)
-    alone = run(keys()[1:2])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b[0], rtol=1e-5, atol=1e-6), together, alone)
-    assert (together[0][0] != together[0][1]).any()

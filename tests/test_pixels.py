@@ -7,6 +7,8 @@ import pytest
 import tiny
 from PIL import Image
 
+from experiments import session
+
 ITERATIONS = 3
 SETTINGS = tiny.words(
     iterations=ITERATIONS,
@@ -31,14 +33,20 @@ RUNS = {
 
 @pytest.fixture(scope="module")
 def runs(command_lines, tmp_path_factory):
-    """The folder of a tiny run of each experiment, with what it wrote to standard output and error."""
-    jobs, folder = [], tmp_path_factory.mktemp("pixels")
+    """The folder of a tiny run of each experiment, with what it wrote to standard output and error.
+
+    That of Atari is stopped after the first iteration with labels, and resumed.
+    """
+    jobs, folder = {}, tmp_path_factory.mktemp("pixels")
     for name, (module, *arguments) in RUNS.items():
-        jobs.append({"module": module, "arguments": [*arguments, "--out", name], "folder": str(folder)})
-    done = dict(zip(RUNS, command_lines(jobs), strict=True))
+        jobs[name] = {"module": module, "arguments": [*arguments, "--out", name], "folder": str(folder)}
+    jobs["stopped"] = jobs["atari"] | {"interrupt": "return (labels): labels_6"}
+    jobs["atari"] = {"module": "atari", "arguments": ["--out", "atari", "--resume"], "folder": str(folder)}
+    order = ["moving_dot", "minatar", "stopped", "atari"]
+    done = dict(zip(order, command_lines([jobs[name] for name in order]), strict=True))
     for name, (status, _, err) in done.items():
-        assert status == 0, f"{name}: {err[-2000:]}"
-    return {name: (folder / name, out, err) for name, (_, out, err) in done.items()}
+        assert status == (name == "stopped"), f"{name}: {err[-2000:]}"
+    return {name: (folder / name.replace("stopped", "atari"), out, err) for name, (_, out, err) in done.items()}
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -82,15 +90,14 @@ def test_the_true_reward_is_a_program_without_a_buffer(runs):
     assert config["labels_6"]["labels"]["max_budget"] == 6
 
 
-def test_a_finished_run_of_atari_goes_on_to_its_end(runs, command_lines):
-    """Nothing is trained again; the trained agents are evaluated in new games."""
-    folder, _, _ = runs["atari"]
-    [[status, out, err]] = command_lines(
-        [{"module": "atari", "arguments": ["--out", folder.name, "--resume"], "folder": str(folder.parent)}]
-    )
-    assert status == 0, err[-2000:]
-    assert "iteration 1/" not in err
-    assert "labels_6" in out
+def test_a_stopped_run_of_atari_goes_on_in_new_games_and_says_so(runs):
+    """What was trained is not trained again: all of the true reward, and an iteration with labels."""
+    _, out, err = runs["stopped"]
+    assert out == "" and err.endswith("go on with --out atari --resume\n")
+    assert "stopped at iteration 1, which is saved" in err
+    _, _, err = runs["atari"]
+    assert err.count(session.GAMES_BEGIN_ANEW) == 1
+    assert [f"iteration {i}/{ITERATIONS}" in err for i in (1, 2, 3)] == [False, True, True]
 
 
 REFUSED = {
