@@ -13,7 +13,7 @@ from matplotlib.ticker import EngFormatter
 from PIL import Image
 
 from experiments import figure_style
-from experiments.seed_statistics import bootstrap_interval, interquartile_mean
+from experiments.seed_statistics import bootstrap_interval, held, interquartile_mean
 
 _GIF_COLOURS = 128
 _GAP = 4  # pixels
@@ -41,8 +41,9 @@ def learning_curves(
 ) -> None:
     """Draws one curve for each condition: interquartile mean over seeds with its 95 % bootstrap band, as a PNG.
 
-    Points where a seed is NaN (no finished episode yet) are left out. What lies far under the 5th percentile of a curve
-    and under its end is cut off at the bottom, so that one bad iteration does not flatten the rest.
+    Where a seed is NaN between two values (no episode ended) the former counts; points before its first and after its
+    last value are left out. What lies far under the 5th percentile of a curve and under its end is cut off at the
+    bottom, so that one bad iteration does not flatten the rest.
 
     Args:
       path: of the PNG to write.
@@ -73,7 +74,8 @@ def draw_curves(axes: Axes, env_steps: np.ndarray, curves: Mapping[str, np.ndarr
     drawn = []
     looks = zip(itertools.cycle(figure_style.COLOURS), itertools.cycle(figure_style.STYLES), strict=False)
     for (name, values), (colour, dashes) in zip(curves.items(), looks, strict=False):
-        mean, (low, high) = interquartile_mean(values), bootstrap_interval(values, samples=500)
+        whole = held(values)
+        mean, (low, high) = interquartile_mean(whole), bootstrap_interval(whole, samples=500)
         known = ~np.isnan(mean)
         marker = "o" if known.sum() == 1 else None  # a single point has no line to be seen by
         style: dict[str, Any] = {"color": colour, "linestyle": dashes, "linewidth": 1.7, "marker": marker}

@@ -55,7 +55,8 @@ def conditions() -> run_flags.Conditions:
     """
     decided = "env iterations use_true_reward reward.targets labels.budget labels.max_budget labels.initial_fraction"
     run_flags.refuse_settings(*decided.split())
-    config = settings.override(presets.preset(_ENV.value), run_flags.SET.value)
+    preset = presets.for_people if _TEACHER.value == "human" else presets.preset
+    config = settings.override(preset(_ENV.value), run_flags.SET.value)
     count = _LABELS.value
     labels = dataclasses.replace(config.labels, initial_fraction=1.0, budget=count, max_budget=count)
     config = dataclasses.replace(config, iterations=labels.warmup + 1, labels=labels)

@@ -43,7 +43,7 @@ def conditions(stored: StoredReward | None, initial: int) -> run_flags.Condition
     run_flags.refuse_settings("env", "labels.budget", "labels.max_budget", "use_true_reward", "reward.targets")
     budget = initial + _LABELS.value
     if stored is None:
-        config = settings.override(presets.preset(_ENV.value or "Pendulum-v1"), run_flags.SET.value)
+        config = settings.override(presets.for_people(_ENV.value or "Pendulum-v1"), run_flags.SET.value)
         labels = config.labels
     else:
         run_flags.refuse_settings("labels.initial_fraction", "labels.capacity", "reward.frozen")

@@ -56,6 +56,22 @@ def bootstrap_interval(
     return np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)
 
 
+def held(values: np.ndarray) -> np.ndarray:
+    """Returns curves in which the last known value of a seed counts until its next one.
+
+    Args:
+      values: `[S, P]` values at P points; NaN where unknown, as the return is while no episode ends.
+
+    Returns:
+      `[S, P]` values; NaN only before the first and after the last known one of each seed.
+    """
+    values = np.asarray(values, np.float64)
+    points, known = np.arange(values.shape[1]), ~np.isnan(values)
+    last = np.maximum.accumulate(np.where(known, points, 0), axis=1)
+    within = np.flip(np.logical_or.accumulate(np.flip(known, 1), axis=1), 1)
+    return np.where(within, np.take_along_axis(values, last, 1), np.nan)
+
+
 def improvement(values: np.ndarray, baseline: np.ndarray, samples: int = 2000, seed: int = 0) -> tuple[float, ...]:
     """Returns the probability that a new run of one kind is better than one of another.
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from absl import flags
 
-from rlhf_jax import run_folder, settings, training
-from rlhf_jax.config import Config, QueryConfig
+from rlhf_jax import presets, run_folder, settings, training
+from rlhf_jax.config import Config
 from rlhf_jax.labelling import labels_file
 from rlhf_jax.labelling.label_store import LabelStore
 from rlhf_jax.labelling.labels_file import Labels
@@ -19,7 +19,7 @@ CONDITION = flags.DEFINE_string("condition", None, "Condition of the run in --re
 REWARD_SEED = flags.DEFINE_integer("reward_seed", None, "Seed of the agent in that run; needed if it has several.")
 
 # The networks, and what they and the preferences are about.
-SHARED = ("normalise_observations", "queries.segment_length", "reward.members", "reward.hidden")
+SHARED = ("normalise_observations", "queries.segment_length", "reward.members", "reward.hidden", "reward.keypoints")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,10 +53,11 @@ class StoredReward:
         mine = self.config
         if env not in (None, mine.env):
             raise ValueError(f"--env {env} conflicts with --reward {self.path}, which is about {mine.env}")
-        base = Config(
-            env=mine.env,
+        known = presets.preset(mine.env)
+        base = dataclasses.replace(
+            known,
             normalise_observations=mine.normalise_observations,
-            queries=QueryConfig(segment_length=mine.queries.segment_length),
+            queries=dataclasses.replace(known.queries, segment_length=mine.queries.segment_length),
             reward=dataclasses.replace(mine.reward, frozen=False),
         )
         config = settings.override(base, assignments)

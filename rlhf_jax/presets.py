@@ -1,7 +1,11 @@
 """Settings that are known to learn, by environment."""
 
+import dataclasses
+
 from rlhf_jax.config import Config, LabelConfig, PPOConfig, QueryConfig, RewardConfig
 from rlhf_jax.environments.atari import is_atari
+
+_A_SECOND = 20  # steps
 
 
 def preset(env: str) -> Config:
@@ -17,6 +21,17 @@ def preset(env: str) -> Config:
     if is_atari(env):
         return _atari(env)
     return Config(env=env)
+
+
+def for_people(env: str) -> Config:
+    """Returns the same settings, but with clips of at least a second, of which the page shows 20 steps.
+
+    Args:
+      env: its name.
+    """
+    config = preset(env)
+    length = max(config.queries.segment_length, _A_SECOND)
+    return dataclasses.replace(config, queries=dataclasses.replace(config.queries, segment_length=length))
 
 
 def _moving_dot(env: str) -> Config:

@@ -44,6 +44,15 @@ def test_learning_curves_shows_each_condition_and_tolerates_nan(tmp_path):
     assert np.nonzero(vermilion.any(axis=0))[0][0] > np.nonzero(blue.any(axis=0))[0][0] + 20
 
 
+def test_learning_curves_draws_a_line_through_points_that_alternate_with_nan(tmp_path):
+    """So are the returns of an environment whose episodes last longer than an iteration."""
+    rising = np.tile(np.arange(60.0), (4, 1))
+    rising[:, ::2] = np.nan
+    blue = near(draw(tmp_path / "curves.png", {"reward": rising}, optimum=None), (0, 114, 178))[40:535, 120:600]
+    columns = np.nonzero(blue.any(axis=0))[0]
+    assert (np.diff(columns) == 1).all() and columns.max() - columns.min() > 400
+
+
 def test_learning_curves_is_not_flattened_by_the_first_iteration(tmp_path):
     outlier = returns()
     outlier[:, 0] = -1e5

@@ -20,6 +20,14 @@ def test_vectors_have_the_defaults():
     assert presets.preset("CartPole-v1") == rlhf_jax.Config(env="CartPole-v1")
 
 
+def test_people_see_clips_of_a_second_at_least():
+    names = ["MovingDot-v0", "Pendulum-v1", "PongNoFrameskip-v4"]
+    assert [presets.for_people(name).queries.segment_length for name in names] == [20, 30, 25]
+    dot = presets.preset("MovingDot-v0")
+    assert dot.queries.segment_length < 20
+    assert presets.for_people("MovingDot-v0").reward == dot.reward
+
+
 def test_clips_of_minatar_are_those_of_the_paper():
     """25 steps, 1,400 labels, and a million steps of each agent."""
     config = presets.preset("Breakout-MinAtar")

@@ -78,6 +78,13 @@ def test_bootstrap_interval_repeats_with_its_seed_and_marks_lost_points():
     assert not np.array_equal(first, seed_statistics.bootstrap_interval(values, seed=1), equal_nan=True)
 
 
+def test_held_fills_gaps_and_nothing_before_or_after():
+    nan = np.nan
+    values = np.array([[nan, 1.0, nan, nan, 4.0], [2.0, nan, 3.0, nan, nan], [nan] * 5])
+    expected = [[nan, 1.0, 1.0, 1.0, 4.0], [2.0, 2.0, 3.0, nan, nan], [nan] * 5]
+    np.testing.assert_array_equal(seed_statistics.held(values), expected)
+
+
 def test_improvement_literals():
     # 2 beats 0 and 1, and 1 beats 0 and ties 1: (1 + 1 + 1 + ½) / 4.
     assert seed_statistics.improvement(np.array([1.0, 2.0]), np.array([0.0, 1.0]))[0] == 0.875
