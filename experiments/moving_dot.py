@@ -1,6 +1,6 @@
 """MovingDot from synthetic preferences, seen as an Atari game is: the smallest environment of images.
 
-The claim: 500 choices between clips of a fifth of a second teach an agent to move the dot to the middle and to keep it there.
+The claim: 500 choices between clips of 12 frames teach an agent to move the dot to the middle and to keep it there.
 
     python -m experiments.moving_dot --seeds 4
 """
