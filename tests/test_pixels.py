@@ -100,8 +100,22 @@ def test_a_stopped_run_of_atari_goes_on_in_new_games_and_says_so(runs):
     assert [f"iteration {i}/{ITERATIONS}" in err for i in (1, 2, 3)] == [False, True, True]
 
 
+def test_the_benchmark_of_the_emulator_times_both_sides(command_lines, tmp_path):
+    arguments = ["--env", GAME, "--games", "2", "--steps", "4", "--repeats", "2"]
+    [[status, out, err]] = command_lines(
+        [{"module": "benchmark_emulator", "arguments": arguments, "folder": str(tmp_path)}]
+    )
+    assert status == 0, err
+    record = json.loads(out.splitlines()[-1])
+    speed = record["steps_per_second"]
+    assert record["env"] == GAME and [len(values) for values in (*speed.values(), record["ratio"])] == [2, 2, 2]
+    np.testing.assert_allclose(record["ratio"], np.divide(speed["loop"], speed["emulator"]))
+    assert not list(tmp_path.iterdir())
+
+
 REFUSED = {
     "a game that is none": (["atari", "--env", "PongNoFramskip-v4"], "PongNoFrameskip-v4"),
+    "a game to time": (["benchmark_emulator", "--env", "Pong"], "did you mean PongNoFrameskip-v4"),
     "a game nearly": (["atari", "--env", "PonNoFrameskip-v4"], "did you mean PongNoFrameskip-v4"),
     "a game of others": (["minatar", "--env", "Tetris-MinAtar"], "Breakout-MinAtar"),
     "no label": (["moving_dot", "--labels", "0"], "positive whole numbers"),
