@@ -9,7 +9,9 @@ import rlhf_jax
 from experiments import memory
 from rlhf_jax import preferences, presets
 
-MOVING_DOT = presets.preset("MovingDot-v0")
+PRESET = presets.preset("MovingDot-v0")
+MOVING_DOT = dataclasses.replace(PRESET, queries=dataclasses.replace(PRESET.queries, segment_length=10))
+assert (MOVING_DOT.labels.max_budget, MOVING_DOT.num_envs, MOVING_DOT.rollout_length) == (500, 16, 128)
 
 
 def test_buffer_bytes_are_those_of_the_arrays():
