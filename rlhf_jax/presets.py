@@ -48,7 +48,7 @@ def _moving_dot(env: str) -> Config:
             learning_rate=2e-3,
             # A step is good or bad at once. The further an agent looks ahead, the better it finds detours whose small
             # errors of the learnt reward add up.
-            discount=0.8,
+            discount=0.5,
             max_grad_norm=0.5,
         ),
         # Drawn uniformly: the pairs that members disagree most about are odd ones here, such as those at the border.
