@@ -1,11 +1,10 @@
-"""Settings that are known to learn, by environment."""
+"""Settings to start from, by environment."""
 
 import dataclasses
 
 from rlhf_jax.config import Config, LabelConfig, PPOConfig, QueryConfig, RewardConfig
+from rlhf_jax.environments import rendering
 from rlhf_jax.environments.atari import is_atari
-
-_A_SECOND = 20  # steps
 
 
 def preset(env: str) -> Config:
@@ -24,13 +23,13 @@ def preset(env: str) -> Config:
 
 
 def for_people(env: str) -> Config:
-    """Returns the same settings, but with clips of at least a second, of which the page shows 20 steps.
+    """Returns the same settings, but with clips that last at least a second where people are shown them.
 
     Args:
       env: its name.
     """
     config = preset(env)
-    length = max(config.queries.segment_length, _A_SECOND)
+    length = max(config.queries.segment_length, rendering.STEPS_PER_SECOND)
     return dataclasses.replace(config, queries=dataclasses.replace(config.queries, segment_length=length))
 
 

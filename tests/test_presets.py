@@ -1,5 +1,9 @@
 """Presets: every one is valid for its environment, and what the issue of each environment fixes is so."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 import rlhf_jax
@@ -26,6 +30,23 @@ def test_people_see_clips_of_a_second_at_least():
     dot = presets.preset("MovingDot-v0")
     assert dot.queries.segment_length < 20
     assert presets.for_people("MovingDot-v0").reward == dot.reward
+
+
+def test_a_stored_reward_is_trained_on_by_the_preset_and_keeps_its_networks():
+    """In a process of its own, because the module declares flags."""
+    code = """if True:
+        import dataclasses, pathlib
+        from experiments.stored_reward import StoredReward
+        from rlhf_jax import presets
+        preset = presets.preset("MovingDot-v0")
+        mine = dataclasses.replace(preset, ppo=dataclasses.replace(preset.ppo, discount=0.9))
+        stored = StoredReward(pathlib.Path("stored"), mine, None)
+        assert stored.settings(None, []).ppo == preset.ppo
+        assert stored.settings(None, []).queries == preset.queries
+        stored.settings(None, ["reward.keypoints=false"])
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.stderr.endswith("ValueError: --set reward.keypoints=False conflicts with True in --reward stored\n")
 
 
 def test_clips_of_minatar_are_those_of_the_paper():

@@ -11,6 +11,7 @@ from rlhf_jax.environments.drawings import Moment, Renderer
 __all__ = [
     "LEGENDS",
     "RENDERERS",
+    "STEPS_PER_SECOND",
     "Moment",
     "Renderer",
     "can_draw",
@@ -20,6 +21,9 @@ __all__ = [
     "register_renderer",
     "require",
 ]
+
+STEPS_PER_SECOND = 20
+"""How fast people are shown clips."""
 
 RENDERERS: dict[str, Renderer] = {**drawings.BUILT_IN, **pictures.BUILT_IN}
 """Renderer of each environment, by name; Atari's games, too many to list, are drawn without being here."""

@@ -21,7 +21,6 @@ from rlhf_jax.labelling.label_store import Answer, LabelStore
 from rlhf_jax.labelling.progress import Progress
 from rlhf_jax.labelling.security import Refused
 
-FPS = 20
 _PREPARED = 4  # pairs whose clips are drawn before they are asked for
 _SURENESS = 200  # answers that the page draws
 _MAX_HISTORY = 100
@@ -76,7 +75,7 @@ class Page:
             "waiting": self._desk.waiting,
             "initial_missing": max(self._plan.initial - len(in_force), 0),
             "iterations": self._plan.iterations,
-            "fps": FPS,
+            "fps": rendering.STEPS_PER_SECOND,
             "repeats": {"shown": shown, "agreed": agreed},
             "sureness": [_sureness(answer) for answer in newest],
             **self._progress.snapshot(),
