@@ -18,9 +18,7 @@ from experiments.benchmark_program import Loop, Seconds
 RATIOS = ("ratio", "share", "over")
 
 
-def benchmark_run(*arguments: str) -> subprocess.CompletedProcess:
-    # Nothing here looks at the speed, and programs that are not optimised compile in half the time.
-    environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"}
+def benchmark_run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "experiments.benchmark", *arguments]
     root = Path(__file__).parents[1]
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
@@ -35,9 +33,9 @@ def numbers(value: object, path: str = "") -> Iterator[tuple[str, float]]:
         yield path, math.nan if value is None else value
 
 
-def test_quick_run_writes_its_measurements_and_refuses_to_overwrite_them(tmp_path):
+def test_quick_run_writes_its_measurements_and_refuses_to_overwrite_them(environment, tmp_path):
     out = tmp_path / "new" / "benchmark.json"
-    done = benchmark_run("--quick", "--out", str(out))
+    done = benchmark_run(environment, "--quick", "--out", str(out))
     assert done.returncode == 0, done.stderr
     record = json.loads(out.read_text())
     assert record["complete"] and record["plan"]["quick"] and record["config"]["iterations"] == 3
@@ -59,7 +57,7 @@ def test_quick_run_writes_its_measurements_and_refuses_to_overwrite_them(tmp_pat
     assert done.stdout.startswith("figure, 4 agents") and done.stdout.endswith(f"{out}\n")
 
     written = out.read_text()
-    again = benchmark_run("--quick", "--out", str(out))
+    again = benchmark_run(environment, "--quick", "--out", str(out))
     assert again.returncode == 2
     assert again.stderr == f"experiments.benchmark: --out {out} exists already; name another file\n"
     assert out.read_text() == written

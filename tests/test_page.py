@@ -173,7 +173,7 @@ def test_two_labellers_share_the_pairs(visit):
     first.is_in("waiting")
     second.is_in("waiting")
     assert sorted(run.store.in_force()) == [1, 2, 3, 4, 5, 6] and len(run.rows()) == 6
-    assert [row.labeller for row in run.store.answers()] == ["ann", "bob"] * 3
+    assert sorted(row.labeller for row in run.store.answers()) == ["ann"] * 3 + ["bob"] * 3
     first.says("counts", "6 / 20 labels")
 
 
