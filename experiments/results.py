@@ -60,6 +60,9 @@ def conclude(
       clock: measures it.
     """
     env = _for_evaluation(env)
+    # Without their buffers, agents of different budgets are evaluated by one compiled program.
+    buffers = jax.tree.map(lambda x: np.zeros((run.num_agents, 0), x.dtype), states.preferences)
+    states = dataclasses.replace(states, preferences=buffers)
     what = f"evaluating {run.num_agents} agents on the same {evaluation.plan(env).starts} starts"
     with clock.phase("evaluate", what):
         one = lambda state, config: evaluation.evaluate(state, env=env, config=config)  # noqa: E731
