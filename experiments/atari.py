@@ -12,7 +12,7 @@ _STARTED = time.perf_counter()
 
 from absl import flags  # noqa: E402
 
-from experiments import command_line, pixels, run_flags, session, sweep  # noqa: E402
+from experiments import command_line, pixels, run_flags, sweep  # noqa: E402
 from rlhf_jax.environments import atari  # noqa: E402
 
 for module in (run_flags, sweep, pixels):
@@ -25,11 +25,7 @@ def main() -> None:
     """Trains, evaluates, draws and reports."""
     if not run_flags.RESUME.value:
         with command_line.refusing():
-            env = atari.make(_ENV.value)
-        if not env.blanked:
-            session.say(
-                f"{env.name}: the score is not blanked, because where it stands is not known; a reward may read it"
-            )
+            atari.make(_ENV.value)
     pixels.run("atari", _ENV.value, _LABELS.value, _STARTED, "env")
 
 

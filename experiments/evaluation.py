@@ -24,7 +24,7 @@ JUDGED = ("expert", "on_policy", "random")
 
 The best episodes look too much alike to judge a reward on them alone.
 """
-_SMALL_EPISODE = 2**20  # bytes
+_SMALL_EPISODE, _LARGE_EPISODE = 2**20, 2**25  # bytes
 _COVERED, _MEANS = 512, 32  # transitions, and draws for the expectation in the distances
 
 
@@ -44,9 +44,9 @@ class Plan:
 
 def plan(env: Environment) -> Plan:
     """Returns how much is played: of images less, because a rollout of them takes hundreds of megabytes."""
-    if env.emulated:
-        return Plan(4, 2, 200)
     size = env.horizon * math.prod(env.observation_shape) * jnp.dtype(env.observation_dtype).itemsize
+    if env.emulated or size > _LARGE_EPISODE:
+        return Plan(4, 2, 200)
     return Plan(512, 32, env.horizon) if size < _SMALL_EPISODE else Plan(32, 8, env.horizon)
 
 
@@ -85,9 +85,8 @@ def evaluate(state: training.TrainState, *, env: Environment, config: Config) ->
     }
     if config.env in reward_map.PLANES:
         found["reward_map"] = reward_map.learnt(state.ensemble, env=env, config=config)
-    if config.env in MEASURES:
-        found |= MEASURES[config.env](jax.tree.map(lambda x: x[:, : sizes.starts], steps))
-    return found
+    first = jax.tree.map(lambda x: x[:, : sizes.starts], steps)
+    return found | {name: measure(first) for name, measure in MEASURES.get(config.env, {}).items()}
 
 
 def _steps_of(steps: Rollout, start: int, sizes: Plan) -> Rollout:
@@ -140,12 +139,13 @@ def _distances(
     }
 
 
-def _final_distance(steps: Rollout) -> dict[str, jax.Array]:
+def _final_distance(steps: Rollout) -> jax.Array:
     """Returns how far the dot of MovingDot is from the middle before the last action, in pixels, mean over episodes."""
     from rlhf_jax.environments import moving_dot  # Here, not above: it loads gymnax, which takes seconds.
 
-    return {"final_distance": moving_dot.distance(steps.state["x"][-1], steps.state["y"][-1]).mean()}
+    return moving_dot.distance(steps.state["x"][-1], steps.state["y"][-1]).mean()
 
 
-MEASURES: dict[str, Callable[[Rollout], dict[str, jax.Array]]] = {"MovingDot-v0": _final_distance}
+MEASURES: dict[str, dict[str, Callable[[Rollout], jax.Array]]] = {"MovingDot-v0": {"final_distance": _final_distance}}
+"""What else is measured on the episodes of the starts, by environment and name."""
 """What else is measured on the episodes from the fixed starts, by environment."""

@@ -2,14 +2,13 @@
 
 import math
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 
 import rlhf_jax
-from experiments import session
-from rlhf_jax import preferences
+from experiments import evaluation, session
+from rlhf_jax import parallel, preferences, run_folder
 from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment
 
@@ -31,12 +30,17 @@ def buffer_bytes(env: Environment, config: Config) -> int:
 
 def rollout_bytes(env: Environment, config: Config) -> int:
     """Returns the bytes of the observations in a rollout of one agent: of each step, and of what it led to."""
-    one = math.prod(env.observation_shape) * jax.numpy.dtype(env.observation_dtype).itemsize
-    return 2 * one * config.rollout_length * config.num_envs
+    return 2 * _observation_bytes(env) * config.rollout_length * config.num_envs
+
+
+def evaluation_bytes(env: Environment) -> int:
+    """Returns the bytes of the observations that are kept of one agent's evaluation."""
+    plan = evaluation.plan(env)
+    return 2 * _observation_bytes(env) * plan.steps * (plan.starts + 2 * plan.episodes)
 
 
 def check(conditions: dict[str, Config], num_seeds: int) -> None:
-    """Says what the agents of a run need, if it is much; raises ValueError if it is more than there is.
+    """Says what the agents of a run need, if they see images or it is much; raises ValueError if it does not fit.
 
     Programs run one after the other, so the largest counts.
 
@@ -44,41 +48,50 @@ def check(conditions: dict[str, Config], num_seeds: int) -> None:
       conditions: settings of each condition, all for one environment.
       num_seeds: agents of each.
     """
-    programs: dict[object, list[Config]] = {}
-    for config in conditions.values():
-        programs.setdefault(jax.tree.structure(config), []).append(config)
-    total = max((_program_bytes(lanes, num_seeds) for lanes in programs.values()), default=0)
-    if total < _WORTH_SAYING:
+    if not conditions:
         return
-    buffer = max(buffer_bytes(rlhf_jax.make(config.env), config) for config in conditions.values())
+    env = rlhf_jax.make(next(iter(conditions.values())).env)
+    programs = [(list(lanes.values()), num_seeds * len(lanes)) for lanes in run_folder.by_program(conditions)]
+    total = max(_program_bytes(env, lanes[0], agents) for lanes, agents in programs)
+    if total < _WORTH_SAYING and len(env.observation_shape) < 3:
+        return
+    buffer = max(buffer_bytes(env, lanes[0]) for lanes, _ in programs)
     needed = f"the preference buffer of an agent takes {_words(buffer)}, all agents with their rollouts {_words(total)}"
-    available = _available()
+    available = min(_available(agents, env) for _, agents in programs)
     if total > available:
         free = f"{_words(available)} are free"
         raise ValueError(f"{needed}, but {free}; ask for fewer --seeds or labels, or shorter segments")
     session.say(needed)
 
 
-def _program_bytes(lanes: Sequence[Config], num_seeds: int) -> int:
-    """Returns the bytes of all agents of a program, before and after an iteration, and of the rollouts meanwhile.
+def _program_bytes(env: Environment, config: Config, agents: int) -> int:
+    """Returns the bytes of all agents of a program with what they do: an iteration, or their evaluation.
 
-    Rollouts are there for one agent on each device, or for all where agents run abreast.
+    An iteration has the buffers before and after it. What is done meanwhile is there for one agent on each device, or
+    for all where agents run abreast.
     """
-    env, agents = rlhf_jax.make(lanes[0].env), num_seeds * len(lanes)
     abreast = env.emulated or jax.default_backend() != "cpu"
     acting = agents if abreast else min(agents, jax.device_count())
-    return 2 * agents * buffer_bytes(env, lanes[0]) + 2 * acting * rollout_bytes(env, lanes[0])
+    buffer, meanwhile = buffer_bytes(env, config), 2 * rollout_bytes(env, config)
+    if "k_centre" in config.queries.selection:  # These rules compare with all that was answered, in 32 bits a number.
+        meanwhile += 4 * buffer // jax.numpy.dtype(env.observation_dtype).itemsize
+    return max(2 * agents * buffer + acting * meanwhile, agents * buffer + acting * evaluation_bytes(env))
 
 
-def _available() -> int:
-    """Returns the free bytes of the device, or of this machine where the device is its processor."""
-    stats = jax.devices()[0].memory_stats()
+def _available(agents: int, env: Environment) -> int:
+    """Returns the free bytes of the devices that so many agents use, or of this machine where these are its cores."""
+    devices = parallel.agent_devices(agents, env.emulated)
+    stats = devices[0].memory_stats()
     if stats:
-        return stats["bytes_limit"] - stats["bytes_in_use"]
+        return len(devices) * (stats["bytes_limit"] - stats["bytes_in_use"])
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             return 1024 * int(line.split()[1])
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _observation_bytes(env: Environment) -> int:
+    return math.prod(env.observation_shape) * jax.numpy.dtype(env.observation_dtype).itemsize
 
 
 def _bytes(tree: object) -> int:

@@ -25,12 +25,15 @@ flags.adopt_module_key_flags(command_line)
 _CONDITION = flags.DEFINE_string("condition", None, "Condition, such as labels_700; needed if the run has several.")
 _SEED = flags.DEFINE_integer("seed", None, "Seed of the agent; needed if the run has several.")
 _EPISODES = flags.DEFINE_integer("episodes", 4, "Episodes side by side.", lower_bound=1, upper_bound=16)
-_STEPS = flags.DEFINE_integer("steps", None, "Steps of each, at most; whole episodes if not given.", lower_bound=2)
+_STEPS = flags.DEFINE_integer(
+    "steps", None, "Steps of each, at most; if not given whole episodes, of Atari a minute.", lower_bound=2
+)
 _OUT = flags.DEFINE_string("out", None, "The GIF; replay.gif in the run's folder if not given.")
 
 _SIZE, _CURVES = 224, 96  # pixels: of a clip, and the height of the curves under it
 _COLUMNS = 4
 _FPS = 25.0
+_EMULATED_STEPS = 60 * 15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Episode:
 
 
 def play(state: TrainState, num_episodes: int, num_steps: int, *, env: Environment, config: Config) -> list[Episode]:
-    """Plays the deterministic policy from the first of the starts that every evaluation has."""
+    """Plays the deterministic policy from the first of the starts that every evaluation has; of Atari from any."""
 
     @jax.jit
     def act(state: TrainState):
@@ -113,7 +116,7 @@ def main(path: str) -> None:
         config, state = run_folder.load_state(path, _CONDITION.value, _SEED.value)
         env = rlhf_jax.make(config.env)
     out = command_line.new_file(Path(_OUT.value or Path(path, "replay.gif")))
-    num_steps = min(_STEPS.value or env.horizon, env.horizon)
+    num_steps = min(_STEPS.value or (_EMULATED_STEPS if env.emulated else env.horizon), env.horizon)
     what = f"{_EPISODES.value} × {num_steps} steps of {config.env}"
     session.say(f"playing {what} with the policy of iteration {state.iteration}")
     episodes = play(state, _EPISODES.value, num_steps, env=env, config=config)

@@ -22,9 +22,8 @@ from rlhf_jax.labelling.label_store import LabelStore
 from rlhf_jax.run_folder import RunFolder
 
 ALARM_WINDOW = 5  # iterations
-_EMULATED_STEPS = 3 * 60 * 15
-alarms = jax.jit(jax.vmap(partial(diagnostics.over_optimisation, window=ALARM_WINDOW)))
-"""`[seeds, points]` learnt and true returns to whether the learnt one is being exploited."""
+_EMULATED_MINUTES = 5  # of an episode: Bellemare et al. 2013, "The arcade learning environment", §3.
+_over_optimisation = jax.jit(jax.vmap(partial(diagnostics.over_optimisation, window=ALARM_WINDOW)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,11 +58,13 @@ def conclude(
       env: the environment.
       clock: measures it.
     """
-    env = _for_evaluation(env)
+    env, starts = _for_evaluation(env), evaluation.plan(env).starts
     # Without their buffers, agents of different budgets are evaluated by one compiled program.
     buffers = jax.tree.map(lambda x: np.zeros((run.num_agents, 0), x.dtype), states.preferences)
     states = dataclasses.replace(states, preferences=buffers)
-    what = f"evaluating {run.num_agents} agents on the same {evaluation.plan(env).starts} starts"
+    what = f"evaluating {run.num_agents} agents on the same {starts} starts"
+    if env.emulated:
+        what = f"evaluating {run.num_agents} agents in {starts} games each, of {_EMULATED_MINUTES} minutes at most"
     with clock.phase("evaluate", what):
         one = lambda state, config: evaluation.evaluate(state, env=env, config=config)  # noqa: E731
         found = jax.device_get(parallel.over_agents(one, run.num_agents, env.emulated)(states, lanes))
@@ -76,8 +77,9 @@ def conclude(
 
 
 def _for_evaluation(env: Environment) -> Environment:
-    """Returns the environment; for an emulator another one, whose games last three minutes at most."""
-    return dataclasses.replace(env, horizon=min(env.horizon, _EMULATED_STEPS)) if env.emulated else env
+    """Returns the environment; for an emulator another one, whose games last some minutes at most."""
+    steps = _EMULATED_MINUTES * 60 * 15  # four frames of sixty a second
+    return dataclasses.replace(env, horizon=min(env.horizon, steps)) if env.emulated else env
 
 
 def together(parts: Sequence[Result], conditions: Sequence[str]) -> Result:
@@ -120,7 +122,7 @@ def _row(config: Config, result: Result, name: str) -> dict[str, Any]:
         "mean": returns.mean(),
         "iqm": seed_statistics.interquartile_mean(returns),
         "ci95": list(seed_statistics.bootstrap_interval(returns)),
-        **{key: found[key] for key in ("final_distance",) if key in found},
+        **{key: found[key] for key in evaluation.MEASURES.get(config.env, {})},
         "reward_accuracy": judged["on_policy.accuracy"].mean() if judged else None,
         "reward_correlation": judged["on_policy.correlation"].mean() if judged else None,
         "reward": {key: values.mean() for key, values in judged.items()},
@@ -138,9 +140,20 @@ def _course(config: Config, metrics: dict[str, np.ndarray]) -> dict[str, Any]:
         return dict.fromkeys(("tie_rate", "silence_rate", "alarms"))
     ties, silences = float(metrics["ties"].sum()), float(metrics["silences"].sum())
     asked = max(float(metrics["labels"][:, -1].sum()) + silences, 1.0)
-    fired = np.asarray(alarms(metrics["predicted_return"], metrics["return"]))
+    fired = alarms(metrics["predicted_return"], metrics["return"])
     first = [int(seed.argmax()) + 1 if seed.any() else None for seed in fired]
     return {"tie_rate": ties / asked, "silence_rate": silences / asked, "alarms": first}
+
+
+def alarms(proxy: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Returns whether the learnt reward is being exploited, `[seeds, points]`.
+
+    Args:
+      proxy: `[seeds, points]` predicted returns.
+      truth: `[seeds, points]` true returns; NaN while no episode ended, where the last one that did counts.
+    """
+    curves = (jax.numpy.asarray(curve, jax.numpy.float32) for curve in (proxy, seed_statistics.held(truth)))
+    return np.asarray(_over_optimisation(*curves))
 
 
 def _judged(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -180,7 +193,8 @@ def report(
 
 def table(summary: dict[str, Any]) -> str:
     """Returns the result as text."""
-    shown = ("normalised", "final_distance", "reward_accuracy", "reward_correlation")
+    measured = [key for measures in evaluation.MEASURES.values() for key in measures]
+    shown = ("normalised", *measured, "reward_accuracy", "reward_correlation")
     extra = [key for key in shown if any(key in row for row in summary["conditions"].values())]
     titles = ["condition", "labels", "mean", "IQM", "95 % interval", "worst"]
     rows = [titles + [key.removeprefix("reward_").replace("_", " ") for key in extra]]

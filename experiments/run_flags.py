@@ -8,8 +8,9 @@ from pathlib import Path
 from absl import flags
 
 import rlhf_jax
-from experiments import command_line, memory
+from experiments import command_line, memory, session
 from rlhf_jax import run_folder, settings
+from rlhf_jax.environments.atari import AtariEnvironment
 from rlhf_jax.run_folder import RunFolder
 
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the first agent; the others follow.", lower_bound=0)
@@ -45,12 +46,17 @@ def open_run(
             return _resumed(experiment, check, [*settled, "seed", "set"])
         lanes = conditions()
         check(lanes)
-        memory.check({name: config for name, config in lanes.items() if isinstance(config, rlhf_jax.Config)}, seeds)
+        _check_memory(lanes, seeds)
         numbers = range(SEED.value, SEED.value + seeds)
         if numbers[-1] >= 2**32:
             raise ValueError(f"--seed {SEED.value} with {seeds} seeds goes beyond {2**32 - 1}")
         out = Path(OUT.value or f"results/{experiment}/{time.strftime('%Y-%m-%d-%H%M%S')}")
         return run_folder.create(out, experiment, lanes, numbers)
+
+
+def _check_memory(conditions: Conditions, seeds: int) -> None:
+    """Says what training in the compiled loop takes; offline learning has no such settings, and takes little."""
+    memory.check({name: config for name, config in conditions.items() if isinstance(config, rlhf_jax.Config)}, seeds)
 
 
 def _resumed(experiment: str, check: Callable[[Conditions], None], settled: Sequence[str]) -> RunFolder:
@@ -63,13 +69,18 @@ def _resumed(experiment: str, check: Callable[[Conditions], None], settled: Sequ
     if run.experiment != experiment:
         raise ValueError(f"{run.path} is a run of experiments.{run.experiment}, not of experiments.{experiment}")
     check(run.conditions)
+    _check_memory(run.conditions, len(run.seeds))
     return run
 
 
 def check(conditions: Conditions) -> None:
-    """Checks the settings of every condition; raises ValueError."""
+    """Checks the settings of every condition, and says what may mislead; raises ValueError."""
+    envs = {name: rlhf_jax.make(name) for name in dict.fromkeys(config.env for config in conditions.values())}
     for config in conditions.values():
-        settings.validate(config, rlhf_jax.make(config.env))
+        settings.validate(config, envs[config.env])
+    for env in envs.values():
+        if isinstance(env, AtariEnvironment) and not env.blanked:
+            session.say(f"{env.name}: where the score stands is not known, so it is not blanked; a reward may read it")
 
 
 def true_reward_and_labels(base: rlhf_jax.Config, texts: Sequence[str]) -> Conditions:

@@ -72,6 +72,8 @@ def features(
 ) -> jax.Array:
     """Returns all that the reward networks see of `[..., *observation]` and `[..., *action]` as vectors, `[..., F]`."""
     observation, action = _inputs(ensemble, observation, action, env=env, config=config)
+    if observation.dtype == jnp.uint8:
+        observation = observation / jnp.float32(255)
     return jnp.concatenate([observation.reshape(*action.shape[:-1], -1), action], -1)
 
 
@@ -128,7 +130,7 @@ def mean_reward(ensemble: RewardEnsemble, rewards: jax.Array) -> jax.Array:
       rewards: `[M, ...]` reward of each member.
 
     Returns:
-      `[...]` rewards of zero mean and about unit standard deviation on the last reference batch.
+      `[...]` rewards of about unit standard deviation, and of zero mean, or median, on the last reference batch.
 
     Reference: Christiano et al. 2017, §2.2.1 and §2.2.3, first modification.
     """

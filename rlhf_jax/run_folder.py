@@ -13,6 +13,7 @@ token                 of a run with people, which lets other machines open its p
 
 import dataclasses
 import fcntl
+import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ import numpy as np
 from rlhf_jax import checkpoint, environments, parallel, ppo, settings, training
 from rlhf_jax.config import Config
 
-_PACKAGES = ("rlhf_jax", "jax", "jaxlib", "flax", "optax", "gymnax", "chex", "orbax-checkpoint", "numpy")
+_PACKAGES = ("rlhf_jax", "jax", "jaxlib", "flax", "optax", "gymnax", "chex", "orbax-checkpoint", "numpy", "ale-py")
 
 
 LABELS = "labels.sqlite"
@@ -56,15 +57,13 @@ class RunFolder:
         return self.path / "checkpoints" / self.program
 
     def programs(self) -> list["RunFolder"]:
-        """Splits it into runs whose conditions differ in numbers only: the lanes of one compiled program each."""
-        groups: dict[Any, dict[str, Config]] = {}
-        for name, config in self.conditions.items():
-            groups.setdefault(jax.tree.structure(config), {})[name] = config
+        """Splits it into runs of one compiled program each: `by_program`."""
+        groups = by_program(self.conditions)
         if len(groups) == 1:
             return [self]
         return [
             dataclasses.replace(self, conditions=conditions, program=f"program_{i}")
-            for i, conditions in enumerate(groups.values())
+            for i, conditions in enumerate(groups)
         ]
 
     @property
@@ -89,6 +88,14 @@ class RunFolder:
         """Returns the condition and the seed of an agent, in words."""
         condition, seed = divmod(agent, len(self.seeds))
         return f"{list(self.conditions)[condition]}, seed {self.seeds[seed]}"
+
+
+def by_program(conditions: dict[str, Config]) -> list[dict[str, Config]]:
+    """Groups conditions that differ in numbers only: the lanes of one compiled program each."""
+    groups: dict[Any, dict[str, Config]] = {}
+    for name, config in conditions.items():
+        groups.setdefault(jax.tree.structure(config), {})[name] = config
+    return list(groups.values())
 
 
 def create(path: Path, experiment: str, conditions: dict[str, Config], seeds: Sequence[int]) -> RunFolder:
@@ -281,9 +288,13 @@ def start(run: RunFolder, begin: Callable[[training.TrainState], training.TrainS
         checkpoint.save(part.checkpoints, 0, {"states": states, "metrics": {}})
 
 
+# Only shapes are asked of it; whoever makes another emulator each time waits for seconds.
+_made = functools.cache(environments.make)
+
+
 def _environment(run: RunFolder) -> tuple[environments.Environment, Config]:
     config = next(iter(run.conditions.values()))
-    return environments.make(config.env), config
+    return _made(config.env), config
 
 
 def _version(package: str) -> str | None:

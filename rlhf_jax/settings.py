@@ -188,6 +188,10 @@ def _contradictions(config: Config, env: Environment) -> Iterator[str]:
     }.items():
         if value and len(env.observation_shape) != 3:
             yield f"{path} = {value} has no say: {env.name} does not observe images"
+    if not config.normalise_observations and not env.measured:
+        yield f"normalise_observations = False has no say: the scale of what {env.name} observes is known"
+    if config.reward.zero_median and not config.reward.normalise:
+        yield "reward.zero_median = True has no say where reward.normalise = False"
 
 
 def validate(config: Config, env: Environment) -> None:

@@ -14,6 +14,7 @@ import pytest
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 from jax.sharding import AbstractMesh, PartitionSpec
 
+from rlhf_jax import segments
 from rlhf_jax.environments import atari
 
 # Where the emulator keeps the score, by game.
@@ -142,7 +143,7 @@ def test_nested_maps_fold_into_one_emulator(pong):
 def test_the_return_is_the_score_and_the_end_is_a_truncation(invaders):
     actions = random_actions(invaders, 600, 1)
     first, steps = played(invaders, jax.random.key(0), actions)
-    end = int(steps.truncated[:, 0].argmax())
+    end = int(steps.truncated[:, 0].argmax()) - 1
     emulator = bare_emulator("space_invaders")
     codes = emulator.getMinimalActionSet()
     expected = [sum(emulator.act(codes[a]) for _ in range(4)) for a in actions[: end + 1, 0]]
@@ -153,19 +154,22 @@ def test_the_return_is_the_score_and_the_end_is_a_truncation(invaders):
     assert steps.reward[: end + 1].sum() == score >= 50
     assert steps.reward.max() > 1
 
-    assert not steps.terminated.any() and not steps.truncated[:end].any()
+    assert not steps.terminated.any()
     np.testing.assert_array_equal(steps.observation, steps.final_observation)
     assert steps.observation[end, 0, ..., :3].any()
-    # The step after ignores its action, earns nothing, is no end, and shows the first picture of the next game.
-    assert steps.reward[end + 1, 0] == 0 and not steps.truncated[end + 1, 0]
+    # The last step of an episode ignores its action, earns nothing, and shows the first picture of the next game.
+    assert steps.reward[end + 1, 0] == 0
     np.testing.assert_array_equal(steps.observation[end + 1], first)
     assert not first[..., :3].any() and first[..., 3].any()
+    # So no segment shows two games.
+    valid = np.flatnonzero(segments.valid_starts(steps.done[: end + 20], 5)[:, 0])
+    assert not set(range(end - 2, end + 2)) & set(valid) and {end - 3, end + 2} <= set(valid)
 
 
 def test_the_horizon_truncates(pong):
     short = dataclasses.replace(pong, horizon=5)
     _, steps = played(short, jax.random.key(0), random_actions(short, 12, 1))
-    assert np.flatnonzero(steps.truncated[:, 0]).tolist() == [4, 10]
+    assert np.flatnonzero(steps.truncated[:, 0]).tolist() == [4, 9]
     assert pong.horizon * 4 == 108_000
 
 

@@ -12,7 +12,15 @@ from gymnax.environments import spaces
 from rlhf_jax import environments
 
 
-@pytest.mark.parametrize(("name", "nearest"), [("Pendulm-v1", "Pendulum-v1"), ("cartpole", "CartPole-v1")])
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("Pendulm-v1", "Pendulum-v1"),
+        ("cartpole", "CartPole-v1"),
+        ("PongNoFramskip-v4", "PongNoFrameskip-v4"),
+        ("EnduroNoFrameskip", "EnduroNoFrameskip-v4"),
+    ],
+)
 def test_unknown_name_is_answered_with_the_nearest(name, nearest):
     with pytest.raises(ValueError, match=f"unknown environment '{name}'; did you mean .*{nearest}.*[?]"):
         environments.make(name)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import rlhf_jax
-from experiments import evaluation, results
+from experiments import evaluation, memory, results
 from rlhf_jax import rollout, training
 
 STARTS, EPISODES = 8, 4
@@ -46,6 +46,39 @@ def test_starts_are_those_of_the_fixed_key_however_many_other_episodes_there_are
     key_init, _ = jax.random.split(jax.random.key(evaluation.KEY))
     alone = rollout.init(key_init, env=env, num_envs=STARTS)
     np.testing.assert_array_equal(values["observation"][0], np.asarray(alone.observation)[: evaluation.CLIPS])
+
+
+@pytest.mark.parametrize(
+    ("name", "starts", "steps"),
+    [
+        ("Pendulum-v1", 512, 200),
+        ("Breakout-MinAtar", 512, 1000),
+        ("MovingDot-v0", 32, 250),
+        ("MovingDotNoFrameskip-v0", 4, 200),
+        ("PongNoFrameskip-v4", 4, 200),
+    ],
+)
+def test_what_is_kept_of_an_evaluation_fits_into_memory(name, starts, steps):
+    env = rlhf_jax.make(name)
+    plan = evaluation.plan(env)
+    assert (plan.starts, plan.steps) == (starts, steps)
+    assert plan.starts >= evaluation.CLIPS and memory.evaluation_bytes(env) < 2**30
+
+
+def test_final_distance_is_that_of_the_last_step_in_pixels():
+    """The middle is at (80, 105): 3 and 4 pixels away is 5, and 12 to the left is 12."""
+    places = {"x": jnp.array([[2, 2], [83, 68]]), "y": jnp.array([[2, 2], [109, 105]])}
+    unused = jnp.zeros((2, 2))
+    steps = rollout.Rollout(unused, unused, places, unused, unused, unused, unused, unused)
+    assert evaluation.MEASURES["MovingDot-v0"]["final_distance"](steps) == 8.5
+
+
+def test_games_of_an_emulator_end_after_five_minutes():
+    env = rlhf_jax.make("PongNoFrameskip-v4")
+    assert results._for_evaluation(env).horizon == 5 * 60 * 60 / 4
+    assert results._for_evaluation(dataclasses.replace(env, horizon=99)).horizon == 99
+    pendulum = rlhf_jax.make("Pendulum-v1")
+    assert results._for_evaluation(pendulum) is pendulum
 
 
 def course(**metrics):

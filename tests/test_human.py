@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import re
 import signal
 import subprocess
@@ -29,11 +28,11 @@ LABELS = 60
 class Run:
     """A run in a process of its own."""
 
-    def __init__(self, *arguments):
+    def __init__(self, environment, *arguments):
         command = [sys.executable, "-m", "experiments.human", "--port", "0", *map(str, arguments)]
         self._folder = Path(tempfile.mkdtemp())
         with (self._folder / "out").open("w") as out, (self._folder / "err").open("w") as err:
-            self.process = subprocess.Popen(command, cwd=TESTS.parent, stdout=out, stderr=err)
+            self.process = subprocess.Popen(command, cwd=TESTS.parent, env=environment, stdout=out, stderr=err)
 
     @property
     def said(self):
@@ -57,10 +56,10 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory):
+def taught(environment, tmp_path_factory):
     """The folder and the output of a run that a program answered by the true reward."""
     folder = tmp_path_factory.mktemp("human") / "run"
-    run = Run("--labels", LABELS, "--out", folder, "--seed", "11", "--instruction", "keep it <upright>")
+    run = Run(environment, "--labels", LABELS, "--out", folder, "--seed", "11", "--instruction", "keep it <upright>")
     address = run.address()
     scripted_labeller.label(address, LabelStore(folder / "labels.sqlite", read_only=True))
     status, out = run.end()
@@ -95,9 +94,8 @@ def test_run_says_what_it_waits_for(taught):
     assert re.search(r"Training begins after 15 initial labels: \d+ are missing", said)
 
 
-def test_killed_twenty_times_amid_answers_it_loses_none(tmp_path):
+def test_killed_twenty_times_amid_answers_it_loses_none(environment, tmp_path):
     command = [sys.executable, TESTS / "killed_runs.py", tmp_path / "run", "20"]
-    environment = os.environ | {"PYTHONPATH": str(TESTS.parent)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
     log = tmp_path / "output.txt"
     assert done.returncode == 0, done.stderr + (log.read_text() if log.exists() else "")
@@ -107,15 +105,15 @@ def test_killed_twenty_times_amid_answers_it_loses_none(tmp_path):
     assert result["pairs"] == 80 and result["exit_status"] == 0
 
 
-def test_interrupted_run_keeps_everything_and_says_how_to_go_on(tmp_path):
+def test_interrupted_run_keeps_everything_and_says_how_to_go_on(environment, tmp_path):
     folder = tmp_path / "run"
     tiny = ["iterations=6", "num_envs=4", "rollout_length=40", "queries.segment_length=10", "labels.warmup=1"]
-    run = Run("--labels", 16, "--out", folder, *(word for text in tiny for word in ("--set", text)))
+    run = Run(environment, "--labels", 16, "--out", folder, *(word for text in tiny for word in ("--set", text)))
     address = run.address()
     answering = threading.Thread(target=_answer, args=(address, folder, 6), daemon=True)
     answering.start()
     answering.join(120)
-    second = Run("--resume", "--out", folder)
+    second = Run(environment, "--resume", "--out", folder)
     assert second.end()[0] == 2 and second.said[-1] == f"experiments.human: {folder} is in use by another process"
     page = Client(address)
     run.process.send_signal(signal.SIGINT)
@@ -133,18 +131,18 @@ def test_interrupted_run_keeps_everything_and_says_how_to_go_on(tmp_path):
     )
     assert len(LabelStore(folder / "labels.sqlite").in_force()) == 6
     assert checkpoint.latest(folder / "checkpoints") >= 1
-    run = Run("--resume", "--out", folder)
+    run = Run(environment, "--resume", "--out", folder)
     scripted_labeller.label(run.address(), LabelStore(folder / "labels.sqlite", read_only=True))
     assert run.end()[0] == 0
     assert json.loads((folder / "summary.json").read_text())["conditions"]["labels_16"]["labels"] == 16
 
 
 @pytest.mark.parametrize("env", ["MovingDot-v0", "PongNoFrameskip-v4"])
-def test_people_teach_by_pictures(env, tmp_path):
+def test_people_teach_by_pictures(env, environment, tmp_path):
     """Clips are shown, answers are learnt from, and the figures of labels and returns are drawn."""
     folder, settings = tmp_path / "run", {"iterations": 3, "num_envs": 2, "rollout_length": 20, "ppo__epochs": 1}
     settings |= {"labels__warmup": 1, "queries__segment_length": 5, "queries__candidates": 1, "reward__members": 2}
-    run = Run("--env", env, "--labels", 4, "--out", folder, *tiny.words(**settings))
+    run = Run(environment, "--env", env, "--labels", 4, "--out", folder, *tiny.words(**settings))
     assert scripted_labeller.label(run.address(), LabelStore(folder / "labels.sqlite", read_only=True)) == 4
     status, out = run.end()
     assert status == 0, "\n".join(run.said)

@@ -47,7 +47,7 @@ def test_a_small_run_says_nothing(capsys):
 
 
 def test_a_large_run_says_what_it_takes(capsys, monkeypatch):
-    monkeypatch.setattr(memory, "_available", lambda: 2**40)
+    monkeypatch.setattr(memory, "_available", lambda *_: 2**40)
     memory.check({"labels_500": MOVING_DOT}, 4)
     said = capsys.readouterr().err
     assert "the preference buffer of an agent takes 269 MiB" in said
@@ -55,7 +55,7 @@ def test_a_large_run_says_what_it_takes(capsys, monkeypatch):
 
 
 def test_what_does_not_fit_is_refused_with_the_numbers(monkeypatch):
-    monkeypatch.setattr(memory, "_available", lambda: 2**30)
+    monkeypatch.setattr(memory, "_available", lambda *_: 2**30)
     with pytest.raises(
         ValueError, match=r"takes 269 MiB, all .* rollouts 2\.3 GiB, but 1\.0 GiB are free; ask for fewer"
     ):
@@ -64,12 +64,48 @@ def test_what_does_not_fit_is_refused_with_the_numbers(monkeypatch):
 
 def test_programs_run_one_after_the_other(monkeypatch):
     """Agents of another program are not held at the same time."""
-    monkeypatch.setattr(memory, "_available", lambda: 5 * 2**30)
+    monkeypatch.setattr(memory, "_available", lambda *_: 5 * 2**30)
     longer = dataclasses.replace(MOVING_DOT, queries=dataclasses.replace(MOVING_DOT.queries, segment_length=11))
     memory.check({"one": MOVING_DOT, "other": longer}, 4)
     with pytest.raises(ValueError, match="are free"):
         memory.check({"one": MOVING_DOT, "other": MOVING_DOT, "third": MOVING_DOT}, 4)
 
 
+def test_images_are_always_said(capsys):
+    config = presets.preset("Breakout-MinAtar")
+    few = dataclasses.replace(config, labels=dataclasses.replace(config.labels, max_budget=10))
+    memory.check({"labels_10": few}, 1)
+    assert "the preference buffer of an agent takes 0 MiB" in capsys.readouterr().err
+
+
+def test_rules_that_compare_with_all_answers_need_four_bytes_a_pixel():
+    env = rlhf_jax.make("MovingDot-v0")
+    # Of so many labels that training takes more than evaluating.
+    many = dataclasses.replace(MOVING_DOT, labels=dataclasses.replace(MOVING_DOT.labels, max_budget=5000))
+    k_centre = dataclasses.replace(many, queries=dataclasses.replace(many.queries, selection="k_centre"))
+    plain, features = (memory._program_bytes(env, config, 1) for config in (many, k_centre))
+    assert features - plain == 4 * memory.buffer_bytes(env, many)
+
+
+def test_an_evaluation_may_take_more_than_training():
+    """Beside the buffers: 250 steps of 32 + 2 × 8 episodes, with what each led to, of 84 × 84 × 4 bytes."""
+    env = rlhf_jax.make("MovingDot-v0")
+    expected = memory.buffer_bytes(env, MOVING_DOT) + 2 * 48 * 250 * 84 * 84 * 4
+    assert memory._program_bytes(env, MOVING_DOT, 1) == expected
+
+
+def test_agents_share_the_devices_that_they_use(monkeypatch):
+    class Device:
+        platform = "gpu"
+
+        def memory_stats(self):
+            return {"bytes_limit": 10, "bytes_in_use": 3}
+
+    monkeypatch.setattr(memory.parallel.jax, "devices", lambda: [Device(), Device(), Device()])
+    pendulum, pong = rlhf_jax.make("Pendulum-v1"), rlhf_jax.make("PongNoFrameskip-v4")
+    assert [memory._available(agents, pendulum) for agents in (6, 2, 1)] == [21, 14, 7]
+    assert memory._available(6, pong) == 7
+
+
 def test_there_is_memory():
-    assert memory._available() > 2**20
+    assert memory._available(2, rlhf_jax.make("Pendulum-v1")) > 2**20

@@ -124,6 +124,14 @@ def test_packed_records_come_back(name):
     assert len(black) < record.itemsize / 100 if name == "MovingDot-v0" else len(black) == record.itemsize
 
 
+@pytest.mark.parametrize("kept", [slice(None, 40), slice(0, 0)])
+def test_a_damaged_picture_is_said_to_be_damaged(kept):
+    record = pairs.layout(rlhf_jax.make("MovingDot-v0"), 5)
+    packed = pairs.pack(np.zeros(1, record)[0])
+    with pytest.raises(ValueError, match=r"^a stored pair is damaged: "):
+        pairs.unpack([packed[kept]], record)
+
+
 def test_layout_of_pictures_is_in_bytes():
     record = pairs.layout(rlhf_jax.make("MovingDot-v0"), 10)
     assert record["observation"].base == np.uint8 and record["observation"].shape == (2, 10, 84, 84, 4)

@@ -240,6 +240,7 @@ REFUSED = {
     "reward.learning_rate=inf": ["reward.learning_rate = inf"],
     "reward.l2=inf": ["reward.l2 = inf"],
     "reward.l2_adaptation=nan": ["l2_adaptation = nan"],
+    "reward.zero_median=true reward.normalise=false": ["reward.zero_median = True has no say", "reward.normalise"],
 }
 
 
@@ -270,6 +271,12 @@ def test_environment_of_matrices_is_refused():
     with pytest.raises(ValueError) as error:
         settings.validate(BASE, rlhf_jax.make("Catch-bsuite"))
     assert "Catch-bsuite" in one_line(error) and "(10, 5)" in one_line(error)
+
+
+def test_what_is_not_measured_cannot_be_normalised():
+    config = settings.override(BASE, ["env=MovingDot-v0", "normalise_observations=false"])
+    with pytest.raises(ValueError, match=r"normalise_observations = False has no say: .* MovingDot-v0"):
+        settings.validate(config, rlhf_jax.make("MovingDot-v0"))
 
 
 def test_tiny_images_are_refused():

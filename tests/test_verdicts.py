@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import synthetic_runs
 
+from experiments import results
 from experiments.reporting import reward_verdicts, verdicts
 
 SEEDS = np.array([0.90, 0.91, 0.93])
@@ -99,13 +100,20 @@ def test_no_exploitation_is_no_sign_of_it_and_short_runs_are_not_judged():
     assert said.brief == "no sign of exploitation"
     short = verdicts.exploitation(known[:, :19], known[:, :19], alarm(0, 0, points=19))
     assert short.text == "19 iterations are too few to tell; 20 are needed." and not short.brief
+    rare = np.where(np.isin(np.arange(30), (1, 19)), 0.0, np.nan) + known
+    said = verdicts.exploitation(known, rare, alarm(0, 0))
+    assert said.text == "In 2 of 30 iterations did an episode end, too few to tell." and not said.brief
 
 
 def test_alarms_are_raised_in_the_seeds_that_exploit():
     proxy = 2.0 * np.arange(synthetic_runs.ITERATIONS) + synthetic_runs.wiggle(1.0)
-    raised = verdicts.alarms(proxy, synthetic_runs.exploited())
+    raised = results.alarms(proxy, synthetic_runs.exploited())
     assert raised.any(1).tolist() == [False, False, True, True]
     assert not raised[:, :21].any() and raised[2:, -1].all()
+    # Where an episode ends in every sixth iteration only, the last return that is known counts.
+    sixth = np.arange(synthetic_runs.ITERATIONS) % 6 == 0
+    rarely = results.alarms(proxy, np.where(sixth, synthetic_runs.exploited(), np.nan))
+    assert rarely.any(1).tolist() == [False, False, True, True]
 
 
 @pytest.mark.parametrize(

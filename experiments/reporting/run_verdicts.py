@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments import reward_map, seed_statistics
+from experiments import results, reward_map, seed_statistics
 from experiments.reporting import reward_verdicts, verdicts
 from experiments.reporting.record import ConditionRecord, RunRecord
 from experiments.reporting.verdicts import Verdict
@@ -78,7 +78,7 @@ def plane(condition: ConditionRecord) -> reward_map.Plane | None:
 def alarm(condition: ConditionRecord) -> np.ndarray | None:
     """Returns the `[seeds, points]` alarm that the reward is exploited, if the run recorded what it needs."""
     proxy, truth = (condition.metrics.get(key) for key in ("predicted_return", "return"))
-    return None if proxy is None or truth is None else verdicts.alarms(proxy, truth)
+    return None if proxy is None or truth is None else results.alarms(proxy, truth)
 
 
 def final_returns(condition: ConditionRecord) -> tuple[np.ndarray | None, bool]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from experiments import results, seed_statistics, tables
@@ -19,6 +18,7 @@ TAIL = 5
 """Iterations at the end of which the mean is taken."""
 WINDOW = results.ALARM_WINDOW
 """Iterations over which the alarm smooths; it needs four times as many to start."""
+_MOST_BETWEEN = 7  # iterations from one known return to the next; beyond that the alarm takes every step for noise
 FEW_SEEDS = 5
 """Below these a bootstrap interval is too narrow."""
 MANY_UNDECIDED = 0.3
@@ -178,11 +178,6 @@ def _compared(values: np.ndarray, name: str, others: np.ndarray) -> str:
     return f"That is {words}; the 95 % interval of the difference is {interval}."
 
 
-def alarms(proxy: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Returns the `[S, P]` alarm of each seed that the proxy rises while the true return falls."""
-    return np.asarray(results.alarms(jnp.asarray(proxy, jnp.float32), jnp.asarray(truth, jnp.float32)))
-
-
 @needs(2)
 def exploitation(proxy: np.ndarray, truth: np.ndarray, alarm: np.ndarray) -> Verdict:
     """Says whether, where and in which seeds the learnt reward was exploited.
@@ -190,11 +185,13 @@ def exploitation(proxy: np.ndarray, truth: np.ndarray, alarm: np.ndarray) -> Ver
     Args:
       proxy: `[S, P]` predicted return.
       truth: `[S, P]` true return.
-      alarm: `[S, P]` of `alarms`.
+      alarm: `[S, P]` of `results.alarms`.
     """
-    seeds, points = alarm.shape
+    (seeds, points), known = alarm.shape, int(np.isfinite(truth).sum(1).max())
     if points < 4 * WINDOW:
         return Verdict("Exploitation", f"{points} iterations are too few to tell; {4 * WINDOW} are needed.")
+    if points > _MOST_BETWEEN * known:
+        return Verdict("Exploitation", f"In {known} of {points} iterations did an episode end, too few to tell.")
     raised = alarm.any(1)
     if not raised.any():
         return Verdict(

@@ -45,7 +45,7 @@ class AtariState:
     """Where the emulator is that plays the games; it moves on when it is stepped, so that a state can be used once.
 
     handle: [8] the bytes of its address.
-    over: [N] whether the next step only starts a new game.
+    over: [N] whether a game has ended, so that the next step only starts a new one.
     """
 
     handle: jax.Array
@@ -60,10 +60,10 @@ class AtariEnvironment(Environment):
     also for those who still hold a state of it. Who plays as many games beside others takes another object, from
     `dataclasses.replace(env)` or `make`. Emulators are kept until the process ends.
 
-    The paper gives the agent no signal when a game ends or a life is lost. Here a game that ends is `truncated`: its
-    return is complete, and the value after it is that of its last picture. The next game begins in the step after,
-    which starts from that last picture, ignores the action, earns nothing and shows the first picture of the new game.
-    So the value of the last picture is learnt like any other, as that of the game to come, and that step needs no mask:
+    The paper gives the agent no signal when a game ends or a life is lost. Here the last step of an episode is the one
+    that begins the next game: it starts from the last picture of the old one, ignores the action, earns nothing, shows
+    the first picture of the new game, and is `truncated` with that as its final observation. So the value of a last
+    picture is learnt as that of the game to come, no segment goes from one game into another, and no step needs a mask:
     it says truthfully what happened, and whatever the policy did there was as good as anything else.
 
     game: the emulator's name of the game.
@@ -132,7 +132,7 @@ class AtariEnvironment(Environment):
             final_observation=observation,
             reward=score.astype(jnp.float32),
             terminated=jnp.zeros_like(over),
-            truncated=over,
+            truncated=state.over,
         )
 
     def named_state(self, state: AtariState) -> dict[str, jax.Array]:
@@ -179,7 +179,7 @@ def names() -> list[str]:
 def make(name: str) -> AtariEnvironment:
     """Makes an Atari environment, with emulators of its own.
 
-    Episodes are cut off after 27,000 steps: 108,000 frames, half an hour of play.
+    Episodes are cut off after 27,000 steps: all but 108,000 frames, half an hour of play.
 
     Args:
       name: such as "PongNoFrameskip-v4".
@@ -254,7 +254,7 @@ def _emulator(env: AtariEnvironment, num_games: int) -> tuple[np.ndarray, Any, A
     emulator = vector_env(
         env.game,
         num_games,
-        max_num_frames_per_episode=_FRAME_SKIP * env.horizon,
+        max_num_frames_per_episode=_FRAME_SKIP * (env.horizon - 1),  # The last step begins the next game.
         repeat_action_probability=0.0,
         img_height=_SIZE,
         img_width=_SIZE,

@@ -31,10 +31,18 @@ def make(name: str) -> Environment:
 
     if name not in gymnax.registered_envs:
         known = [*OURS, *gymnax.registered_envs]
-        nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
+        nearest = difflib.get_close_matches(name, [*known, *_games()], n=3, cutoff=0.3)
         raise ValueError(
             f"unknown environment {name!r}; did you mean {' or '.join(nearest) or 'Pendulum-v1'}? "
             f"All names: {', '.join(known)}, and Atari games such as PongNoFrameskip-v4"
         )
     base, params = gymnax.make(name)
     return wrap(base, params, name=name, binary=name.endswith(_BINARY))
+
+
+def _games() -> list[str]:
+    """Returns the names of Atari games, as far as there are any here."""
+    try:
+        return atari.names()
+    except ValueError:
+        return []

@@ -75,9 +75,12 @@ def fits(size: int, record: np.dtype) -> bool:
 
 
 def unpack(packed: Sequence[bytes], record: np.dtype) -> np.ndarray:
-    """Returns the `[P]` records of this layout that `pack` wrote."""
-    parts = [zlib.decompress(part) for part in packed] if record.itemsize > _LARGE else packed
-    return np.frombuffer(b"".join(parts), record)
+    """Returns the `[P]` records of this layout that `pack` wrote; raises ValueError if one is damaged."""
+    try:
+        parts = [zlib.decompress(part) for part in packed] if record.itemsize > _LARGE else packed
+        return np.frombuffer(b"".join(parts), record)
+    except (zlib.error, ValueError) as error:
+        raise ValueError(f"a stored pair is damaged: {error}") from None
 
 
 def to_queries(records: np.ndarray, num_slots: int) -> Queries:
