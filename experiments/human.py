@@ -58,6 +58,9 @@ def check(lanes: run_flags.Conditions) -> None:
     run_flags.check(lanes)
     for config in lanes.values():
         rendering.require(config.env)
+        steps = config.queries.segment_length
+        if steps < rendering.STEPS_PER_SECOND:
+            session.say(f"clips of {steps} steps last {steps / rendering.STEPS_PER_SECOND:.2f} s, which is hard to see")
     labelling_session.check_page()
 
 

@@ -139,13 +139,13 @@ class LabellingSession:
           Stopped: by Ctrl-C, after saving.
         """
         until = self.config.iterations if until is None else until
-        _, states, metrics = session.restore(self.run)
+        done, states, metrics = session.restore(self.run)
         if states is None:
             key = parallel.agent_keys(self.run.seeds)[0]
             state = jax.jit(lambda key: training.init(key, env=self.env, config=self.config))(key)
         else:
             state = jax.device_put(jax.tree.map(lambda x: x[0], states), jax.devices()[0])
-            if self.env.emulated:
+            if self.env.emulated and done < until:
                 session.say(session.GAMES_BEGIN_ANEW)
                 state = jax.jit(lambda state: training.restart(state, env=self.env, config=self.config))(state)
         self._show_past(metrics)

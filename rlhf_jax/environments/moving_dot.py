@@ -6,6 +6,9 @@ from the places of the dot, without drawing whole frames and scaling them down.
 
 Importing this module imports gymnax, which takes seconds.
 
+Episodes start anywhere. They start at the corner nearest to the origin, where the dot is whole, with
+`environments.wrap(StackedDot(), MovingDotParams(random_start=False))`.
+
 Reference: Rahtz, gym-moving-dot, of which the frames, the actions, the rewards and the time limit are.
 """
 
