@@ -126,6 +126,20 @@ class Match(Sign):
         return state.sign * (2.0 * action - 1.0)
 
 
+class PicturedMatch(Match):
+    """The same, but the sign is shown as a picture: a bright spot in the upper or in the lower half."""
+
+    SHAPE = (6, 6, 1)
+
+    def observation_space(self, params: Params) -> Any:
+        del params
+        return spaces.Box(0, 255, self.SHAPE, jnp.uint8)
+
+    def observe(self, state: State) -> jax.Array:
+        row = jnp.where(state.sign > 0, 1, 4)
+        return jnp.zeros(self.SHAPE, jnp.uint8).at[row, 2:4].set(255)
+
+
 class Clock(Delayed):
     """Shows the time and pays time + action, with no randomness at all: every step can be foretold."""
 

@@ -89,6 +89,23 @@ def test_in_parts_as_whole(count, monkeypatch):
         np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5)
 
 
+def test_agents_abreast_see_as_each_does_alone():
+    """As in a `vmap` over agents, each with weights and pictures of its own."""
+    network = Convolutions(((3, 2, 4), (2, 1, 3)))
+    x = images(34, 9, 9, 2).reshape(2, 17, 9, 9, 2)
+    keys = jax.random.split(jax.random.key(0), 2)
+    params = jax.vmap(lambda key: initialise(key, network, jnp.zeros((9, 9, 2))))(keys)
+
+    def outcome(params, x):
+        return jax.value_and_grad(lambda params: jnp.sin(network.apply(params, x)).sum())(params)
+
+    together, outcome = jax.jit(jax.vmap(outcome))(params, x), jax.jit(outcome)
+    for i in range(2):
+        alone = outcome(jax.tree.map(lambda leaf, i=i: leaf[i], params), x[i])
+        for mine, other in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_allclose(mine[i], other, rtol=1e-4, atol=1e-5)
+
+
 def test_bytes_are_shares_of_255_and_booleans_are_0_or_1():
     network = Convolutions(((3, 1, 4),))
     params = initialise(jax.random.key(0), network, jnp.zeros((6, 6, 2)))

@@ -180,7 +180,7 @@ def trained(probe, config=CONFIG, iterations=60):
     agent = train(jax.random.key(0))
     critic = ppo.networks(env, config)[2]
     return (
-        lambda x: ppo.distribution(agent, jnp.array([x]), env=env, config=config),
+        lambda x: ppo.distribution(agent, jnp.atleast_1d(x), env=env, config=config),
         lambda x: float(critic.apply(agent.critic, jnp.array([x]))),
     )
 
@@ -226,3 +226,12 @@ def test_probe_best_action_depends_on_observation():
     assert [int(distribution(x).mode()) for x in (-1.0, 1.0)] == [0, 1]
     assert value(1.0) == pytest.approx(0.5, abs=0.03)
     assert value(-1.0) == pytest.approx(0.5, abs=0.03)
+
+
+def test_probe_best_action_depends_on_a_picture():
+    """Through the trunk of convolutions, from bytes."""
+    probe = probes.PicturedMatch()
+    config = dataclasses.replace(CONFIG, keypoints=False)
+    distribution, _ = trained(probe, config)
+    shown = [probe.observe(probes.State(jnp.zeros(()), jnp.float32(sign))) for sign in (-1, 1)]
+    assert [int(distribution(picture).mode()) for picture in shown] == [0, 1]
