@@ -8,7 +8,7 @@ import jax
 
 import rlhf_jax
 from experiments import evaluation, session
-from rlhf_jax import parallel, preferences, run_folder
+from rlhf_jax import parallel, preferences
 from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment
 
@@ -51,7 +51,7 @@ def check(conditions: dict[str, Config], num_seeds: int) -> None:
     if not conditions:
         return
     env = rlhf_jax.make(next(iter(conditions.values())).env)
-    programs = [(list(lanes.values()), num_seeds * len(lanes)) for lanes in run_folder.by_program(conditions)]
+    programs = [(list(lanes.values()), num_seeds * len(lanes)) for lanes in parallel.by_program(conditions)]
     total = max(_program_bytes(env, lanes[0], agents) for lanes, agents in programs)
     if total < _WORTH_SAYING and len(env.observation_shape) < 3:
         return

@@ -163,9 +163,11 @@ def _in_parts(function: Callable, images: jax.Array, masks: list) -> jax.Array:
     The patches of sixteen images stay in the cache; with those of 256, forward and backward pass take three times as
     long. The backward pass makes the patches anew, because storing them for all would be as slow.
     """
-    size = next(n for n in range(_AT_ONCE, 0, -1) if len(images) % n == 0)
     if jax.default_backend() != "cpu" or len(images) <= _AT_ONCE:
         return function(images, masks)
-    parts = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), (images, masks))
+    # The last part is filled up with copies, which are dropped again.
+    missing = -len(images) % _AT_ONCE
+    whole = jax.tree.map(lambda x: jnp.concatenate([x, x[:missing]]), (images, masks))
+    parts = jax.tree.map(lambda x: x.reshape(-1, _AT_ONCE, *x.shape[1:]), whole)
     outputs = jax.lax.map(jax.checkpoint(lambda part: function(*part), prevent_cse=False), parts)
-    return outputs.reshape(len(images), -1)
+    return outputs.reshape(-1, outputs.shape[-1])[: len(images)]

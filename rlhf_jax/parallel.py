@@ -49,6 +49,14 @@ def lanes(configs: Sequence[Config]) -> Config:
     return jax.tree.map(lambda *leaves: jnp.asarray(leaves), *configs)
 
 
+def by_program(conditions: dict[str, Config]) -> list[dict[str, Config]]:
+    """Groups conditions that differ in numbers only: the lanes of one compiled program each."""
+    groups: dict[Any, dict[str, Config]] = {}
+    for name, config in conditions.items():
+        groups.setdefault(jax.tree.structure(config), {})[name] = config
+    return list(groups.values())
+
+
 def agent_devices(num_agents: int, abreast: bool = False) -> list[Any]:
     """Returns the devices that the agents are spread over: as many as share them evenly, or one if they go abreast."""
     devices = jax.devices()[:1] if abreast else jax.devices()

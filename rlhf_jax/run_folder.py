@@ -57,8 +57,8 @@ class RunFolder:
         return self.path / "checkpoints" / self.program
 
     def programs(self) -> list["RunFolder"]:
-        """Splits it into runs of one compiled program each: `by_program`."""
-        groups = by_program(self.conditions)
+        """Splits it into runs whose conditions are lanes of one compiled program each."""
+        groups = parallel.by_program(self.conditions)
         if len(groups) == 1:
             return [self]
         return [
@@ -88,14 +88,6 @@ class RunFolder:
         """Returns the condition and the seed of an agent, in words."""
         condition, seed = divmod(agent, len(self.seeds))
         return f"{list(self.conditions)[condition]}, seed {self.seeds[seed]}"
-
-
-def by_program(conditions: dict[str, Config]) -> list[dict[str, Config]]:
-    """Groups conditions that differ in numbers only: the lanes of one compiled program each."""
-    groups: dict[Any, dict[str, Config]] = {}
-    for name, config in conditions.items():
-        groups.setdefault(jax.tree.structure(config), {})[name] = config
-    return list(groups.values())
 
 
 def create(path: Path, experiment: str, conditions: dict[str, Config], seeds: Sequence[int]) -> RunFolder:
