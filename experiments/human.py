@@ -58,9 +58,6 @@ def check(lanes: run_flags.Conditions) -> None:
     run_flags.check(lanes)
     for config in lanes.values():
         rendering.require(config.env)
-        steps = config.queries.segment_length
-        if steps < rendering.STEPS_PER_SECOND:
-            session.say(f"clips of {steps} steps last {steps / rendering.STEPS_PER_SECOND:.2f} s, which is hard to see")
     labelling_session.check_page()
 
 
@@ -92,6 +89,10 @@ def main() -> None:
     clock = session.Clock(_STARTED)
     session.say("starting")
     run = open_run()
+    (config,) = run.conditions.values()
+    seconds = config.queries.segment_length / rendering.STEPS_PER_SECOND
+    if seconds < 1:
+        session.say(f"clips of {config.queries.segment_length} steps last {seconds:.2f} s, which is hard to see")
     with LabellingSession(run) as labelling:
         clock.phases["import"] = time.perf_counter() - _STARTED
         states, metrics = labelling.train(clock)
@@ -99,7 +100,6 @@ def main() -> None:
         result = results.conclude(run, states, metrics, labelling.lanes, labelling.env, clock)
         results.write_table(run, result)
         with clock.phase("evaluate", "drawing"):
-            (config,) = run.conditions.values()
             count = int(metrics["labels"].max())
             files = results.draw(run, result, f"{config.env} from {count} human labels")
     summary = results.summarise(run, result, clock) | results.answers(run)

@@ -55,8 +55,8 @@ def test_the_form_is_chosen_by_the_backend(monkeypatch):
 )
 def test_eyes_for_every_size(shape, features, layers):
     network = convolution.eyes(shape, keypoints=False)
-    params = initialise(jax.random.key(0), network, jnp.zeros(shape))
-    assert network.apply(params, images(2, 3, *shape)).shape == (2, 3, features)
+    params = jax.eval_shape(lambda key: initialise(key, network, jnp.zeros(shape)), jax.random.key(0))
+    assert jax.eval_shape(network.apply, params, images(2, 3, *shape)).shape == (2, 3, features)
     assert len(network.layers) == layers
     assert convolution.eyes(shape, keypoints=True).layers == network.layers[:1]
 
@@ -73,7 +73,7 @@ def test_vectors_are_passed_on():
     np.testing.assert_array_equal(network.apply({}, x), x)
 
 
-@pytest.mark.parametrize("count", [1, 16, 17, 24, 64])
+@pytest.mark.parametrize("count", [16, 17, 64])
 def test_in_parts_as_whole(count, monkeypatch):
     """Sixteen at a time gives the values and gradients of all at once, also where sixteen does not divide."""
     network = Convolutions(((3, 2, 4), (2, 1, 3)))
