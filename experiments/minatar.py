@@ -1,6 +1,6 @@
-"""MinAtar's games and a small Pong from synthetic preferences, with the paper's Atari settings scaled to them.
+"""MinAtar's games and a small Pong from synthetic preferences, beside the same agents on the true reward.
 
-The claim: agents that are told which of two clips of 25 steps is better do nearly as well as those that see the score.
+Clips of 25 steps are the paper's for Atari, and 1,400 labels its most for robots; BUILD_NOTES.md says what differs.
 
     python -m experiments.minatar --env Breakout-MinAtar
 """
