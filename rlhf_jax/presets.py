@@ -101,7 +101,7 @@ def _minatar(env: str) -> Config:
 
 
 def _atari(env: str) -> Config:
-    """Christiano et al. 2017, A.2, but for PPO in place of A2C, and fewer steps."""
+    """Christiano et al. 2017, A.2, but for PPO in place of A2C, keypoints in the reward, and fewer steps."""
     return Config(
         env=env,
         iterations=49,
@@ -120,12 +120,14 @@ def _atari(env: str) -> Config:
         reward=RewardConfig(
             members=3,
             hidden=(64,),
-            dropout=0.5,
+            # Of 400 pairs the places of things are learnt, whole pictures are not.
+            keypoints=True,
             fit_steps=8,
-            batch_size=8,
+            batch_size=16,
             reference_size=16,
-            learning_rate=1e-3,
+            learning_rate=3e-3,
             action_scale=0.1,
             l2=1e-4,
+            l2_adaptation=1.0,
         ),
     )
