@@ -17,7 +17,7 @@ import rlhf_jax
 from experiments import captions, command_line, evaluation, figures, session
 from rlhf_jax import ppo, reward_ensemble, rollout, run_folder
 from rlhf_jax.config import Config
-from rlhf_jax.environments import Environment, rendering
+from rlhf_jax.environments import Environment, atari, rendering
 from rlhf_jax.environments.canvas import INK
 from rlhf_jax.training import TrainState
 
@@ -33,7 +33,6 @@ _OUT = flags.DEFINE_string("out", None, "The GIF; replay.gif in the run's folder
 _SIZE, _CURVES = 224, 96  # pixels: of a clip, and the height of the curves under it
 _COLUMNS = 4
 _FPS = 25.0
-_EMULATED_STEPS = 60 * 15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +115,7 @@ def main(path: str) -> None:
         config, state = run_folder.load_state(path, _CONDITION.value, _SEED.value)
         env = rlhf_jax.make(config.env)
     out = command_line.new_file(Path(_OUT.value or Path(path, "replay.gif")))
-    num_steps = min(_STEPS.value or (_EMULATED_STEPS if env.emulated else env.horizon), env.horizon)
+    num_steps = min(_STEPS.value or (atari.STEPS_PER_MINUTE if env.emulated else env.horizon), env.horizon)
     what = f"{_EPISODES.value} × {num_steps} steps of {config.env}"
     session.say(f"playing {what} with the policy of iteration {state.iteration}")
     episodes = play(state, _EPISODES.value, num_steps, env=env, config=config)

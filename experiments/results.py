@@ -16,7 +16,7 @@ import numpy as np
 from experiments import evaluation, figures, seed_statistics, session, tables
 from rlhf_jax import diagnostics, parallel, run_folder, settings, training
 from rlhf_jax.config import Config
-from rlhf_jax.environments import Environment, rendering
+from rlhf_jax.environments import Environment, atari, rendering
 from rlhf_jax.labelling.desk import Desk
 from rlhf_jax.labelling.label_store import LabelStore
 from rlhf_jax.run_folder import RunFolder
@@ -78,7 +78,7 @@ def conclude(
 
 def _for_evaluation(env: Environment) -> Environment:
     """Returns the environment; for an emulator another one, whose games last some minutes at most."""
-    steps = _EMULATED_MINUTES * 60 * 15  # four frames of sixty a second
+    steps = _EMULATED_MINUTES * atari.STEPS_PER_MINUTE
     return dataclasses.replace(env, horizon=min(env.horizon, steps)) if env.emulated else env
 
 

@@ -71,7 +71,8 @@ def test_programs_run_one_after_the_other(monkeypatch):
         memory.check({"one": MOVING_DOT, "other": MOVING_DOT, "third": MOVING_DOT}, 4)
 
 
-def test_images_are_always_said(capsys):
+def test_images_are_always_said(capsys, monkeypatch):
+    monkeypatch.setattr(memory, "_WORTH_SAYING", 2**60)
     config = presets.preset("Breakout-MinAtar")
     few = dataclasses.replace(config, labels=dataclasses.replace(config.labels, max_budget=10))
     memory.check({"labels_10": few}, 1)

@@ -99,6 +99,7 @@ def test_a_stopped_run_of_atari_goes_on_in_new_games_and_says_so(runs):
     assert "stopped at iteration 1, which is saved" in err
     _, _, err = runs["atari"]
     assert err.count(session.GAMES_BEGIN_ANEW) == 1
+    assert "the preference buffer of an agent takes" in err
     assert [f"iteration {i}/{ITERATIONS}" in err for i in (1, 2, 3)] == [False, True, True]
 
 

@@ -153,6 +153,20 @@ def test_features_literal():
     np.testing.assert_allclose(seen, [[1.0, -0.5, 0.0, -0.05]], rtol=1e-6)
 
 
+def test_features_of_bytes_are_shares_of_255():
+    """Or a pixel would outweigh an action a hundredfold where segments are compared."""
+    dot = environments.make("MovingDot-v0")
+    shape = dot.observation_shape
+    seen = reward_ensemble.features(
+        untrained().replace(observation=normalisation.init()),
+        jnp.full((1, *shape), 51, jnp.uint8),
+        jnp.array([2]),
+        env=dot,
+        config=dataclasses.replace(CONFIG, action_scale=0.1),
+    )
+    np.testing.assert_allclose(seen[0], [0.2] * (84 * 84 * 4) + [0, 0, 0.1, 0, 0], rtol=1e-6)
+
+
 def test_members_see_normalised_observations_and_clipped_actions():
     """Moving the observations together with their moments changes nothing; nor does an action beyond 1."""
     observation, action, _ = pairs(1, 7)

@@ -22,6 +22,7 @@ from rlhf_jax.environments.environment import Environment, Step
 _SUFFIX = "NoFrameskip-v4"
 _FRAME_SKIP = 4
 _STACK = 4
+STEPS_PER_MINUTE = 60 * 60 // _FRAME_SKIP
 _SIZE = 84
 _FOR_TWO = frozenset({"combat", "joust", "maze_craze", "warlords"})
 
@@ -179,7 +180,7 @@ def names() -> list[str]:
 def make(name: str) -> AtariEnvironment:
     """Makes an Atari environment, with emulators of its own.
 
-    Episodes are cut off after 27,000 steps: all but 108,000 frames, half an hour of play.
+    Episodes are cut off after 27,000 steps, half an hour of play.
 
     Args:
       name: such as "PongNoFrameskip-v4".

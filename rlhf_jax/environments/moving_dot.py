@@ -6,8 +6,8 @@ from the places of the dot, without drawing whole frames and scaling them down.
 
 Importing this module imports gymnax, which takes seconds.
 
-Episodes start anywhere. They start at the corner nearest to the origin, where the dot is whole, with
-`environments.wrap(StackedDot(), MovingDotParams(random_start=False))`.
+Episodes start anywhere; of `environments.wrap(StackedDot(), MovingDotParams(random_start=False))` they start as near to
+the origin as the whole dot is seen.
 
 Reference: Rahtz, gym-moving-dot, of which the frames, the actions, the rewards and the time limit are.
 """
