@@ -15,7 +15,8 @@ SEEDS = flags.DEFINE_integer("seeds", 4, "Agents per condition.", lower_bound=1)
 def conditions(env_name: str, labels: list[str]) -> run_flags.Conditions:
     """Returns the settings of each condition: the true reward, and every label budget.
 
-    The agents on the true reward are a program of their own, because a buffer of images would be in their way.
+    The agents on the true reward are a program of their own, with the least that a buffer of images and a reward
+    ensemble can be, because they have no use for them.
 
     Args:
       env_name: the environment.
@@ -28,7 +29,11 @@ def conditions(env_name: str, labels: list[str]) -> run_flags.Conditions:
     base = settings.override(presets.preset(env_name), run_flags.SET.value)
     lanes = run_flags.true_reward_and_labels(base, labels)
     true = lanes["true_reward"]
-    lanes["true_reward"] = dataclasses.replace(true, labels=dataclasses.replace(true.labels, max_budget=1))
+    lanes["true_reward"] = dataclasses.replace(
+        true,
+        labels=dataclasses.replace(true.labels, max_budget=1),
+        reward=dataclasses.replace(true.reward, members=1, fit_steps=1, batch_size=1, reference_size=1),
+    )
     return sweep.swept(lanes)
 
 

@@ -75,7 +75,7 @@ def test_vectors_are_passed_on():
 
 @pytest.mark.parametrize("count", [16, 17, 64])
 def test_in_parts_as_whole(count, monkeypatch):
-    """Sixteen at a time gives the values and gradients of all at once, also where sixteen does not divide."""
+    """Parts of at most sixteen, of 288 numbers each, give the values and gradients of all at once."""
     network = Convolutions(((3, 2, 4), (2, 1, 3)))
     params = initialise(jax.random.key(0), network, jnp.zeros((9, 9, 2)))
     x = images(count, 9, 9, 2)
@@ -83,10 +83,23 @@ def test_in_parts_as_whole(count, monkeypatch):
     def outcome():
         return jax.value_and_grad(lambda params: jnp.sin(network.apply(params, x)).sum())(params)
 
+    monkeypatch.setattr(convolution, "_PATCHES", 16 * 288)
     parts = outcome()
-    monkeypatch.setattr(convolution, "_AT_ONCE", 10**6)
+    monkeypatch.setattr(convolution, "_PATCHES", 10**9)
     for mine, other in zip(jax.tree.leaves(parts), jax.tree.leaves(outcome()), strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("count, parts", [(4608, None), (4609, 2), (9216, 2), (9217, 3)])
+def test_parts_hold_what_fits_the_cache(count, parts, monkeypatch):
+    """As many parts as are needed, and no loop where one is enough."""
+    monkeypatch.setattr(convolution, "_PATCHES", 4608 * 288)
+    network = Convolutions(((3, 2, 4), (2, 1, 3)))
+    params = jax.eval_shape(lambda: initialise(jax.random.key(0), network, jnp.zeros((9, 9, 2))))
+    x = jax.ShapeDtypeStruct((count, 9, 9, 2), jnp.uint8)
+    jaxpr = jax.make_jaxpr(network.apply)(params, x)
+    loops = [eqn.params["length"] for eqn in jaxpr.eqns if eqn.primitive.name == "scan"]
+    assert loops == ([] if parts is None else [parts])
 
 
 def test_agents_abreast_see_as_each_does_alone():
