@@ -139,13 +139,14 @@ class LabellingSession:
           Stopped: by Ctrl-C, after saving.
         """
         until = self.config.iterations if until is None else until
-        done, states, metrics = session.restore(self.run)
+        start = session.restore(self.run)
+        states, metrics = start.take(), start.metrics
         if states is None:
             key = parallel.agent_keys(self.run.seeds)[0]
             state = jax.jit(lambda key: training.init(key, env=self.env, config=self.config))(key)
         else:
             state = jax.device_put(jax.tree.map(lambda x: x[0], states), jax.devices()[0])
-            if self.env.emulated and done < until:
+            if self.env.emulated and start.done < until:
                 session.say(session.GAMES_BEGIN_ANEW)
                 state = jax.jit(lambda state: training.restart(state, env=self.env, config=self.config))(state)
         self._show_past(metrics)

@@ -73,6 +73,8 @@ def _program_bytes(env: Environment, config: Config, agents: int) -> int:
     abreast = env.emulated or jax.default_backend() != "cpu"
     acting = agents if abreast else min(agents, jax.device_count())
     buffer, meanwhile = buffer_bytes(env, config), 2 * rollout_bytes(env, config)
+    if acting < agents:  # Those that wait for their turn are one array, which the one that acts is cut out of.
+        meanwhile += buffer
     if "k_centre" in config.queries.selection:  # These rules compare with all that was answered, in 32 bits a number.
         meanwhile += 4 * buffer // jax.numpy.dtype(env.observation_dtype).itemsize
     return max(2 * agents * buffer + acting * meanwhile, agents * buffer + acting * evaluation_bytes(env))

@@ -21,8 +21,18 @@ SECONDS_BETWEEN_CHECKPOINTS = 60.0
 GAMES_BEGIN_ANEW = "the state of an emulator is in no checkpoint: all games begin anew"
 
 
-Start = tuple[int, training.TrainState | None, dict[str, np.ndarray]]
-"""Iterations done, and the states and metrics of all agents then."""
+@dataclasses.dataclass
+class Start:
+    """Where a run stands: iterations done, the states of all agents then, and the metrics until then."""
+
+    done: int = 0
+    states: training.TrainState | None = None
+    metrics: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def take(self) -> training.TrainState | None:
+        """Returns the states, and keeps them no longer: with images they are gigabytes."""
+        states, self.states = self.states, None
+        return states
 
 
 @dataclasses.dataclass
@@ -65,10 +75,10 @@ def cpu_seconds() -> float:
 
 
 def restore(run: RunFolder) -> Start:
-    """Returns the iterations done, the states and the metrics of the newest checkpoint; nothing if there is none."""
+    """Returns what the newest checkpoint holds; nothing if there is none."""
     done = checkpoint.latest(run.checkpoints)
     if done is None:
-        return 0, None, {}
+        return Start()
     like = {"states": run_folder.abstract_states(run), "metrics": run_folder.abstract_metrics(run, done)}
     try:
         tree = checkpoint.restore(run.checkpoints, done, like)
@@ -77,7 +87,7 @@ def restore(run: RunFolder) -> Start:
     if done:
         say(f"going on from iteration {done} of {next(iter(run.conditions.values())).iterations}")
     states = parallel.place(tree["states"], run.num_agents, run.emulated)
-    return done, states, jax.device_get(tree["metrics"])
+    return Start(done, states, jax.device_get(tree["metrics"]))
 
 
 def chunk(total: int, reports: int = 12) -> int:

@@ -4,7 +4,6 @@ import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import numpy as np
@@ -38,8 +37,8 @@ def run_study(run: RunFolder, env: Environment, clock: session.Clock) -> results
         programs = run.programs()
         starts = [session.restore(program) for program in programs]
         (run.path / "metrics.jsonl").write_text("")
-        for program, (_, _, metrics) in zip(programs, starts, strict=True):
-            session.append_metrics(program, metrics, 0)
+        for program, start in zip(programs, starts, strict=True):
+            session.append_metrics(program, start.metrics, 0)
         try:
             found = []
             for i, (program, start) in enumerate(zip(programs, starts, strict=True)):
@@ -65,45 +64,60 @@ def _train(
 ) -> tuple[training.TrainState, dict[str, np.ndarray]]:
     total = next(iter(run.conditions.values())).iterations
     chunk = session.chunk(total, _REPORTS_OF_IMAGES if len(env.observation_shape) == 3 else _REPORTS)
-    done, states, metrics = start
-    if states is not None and done == total:
-        return states, metrics
+    finished = start.take() if start.done == total else None
+    if finished is not None:
+        return finished, start.metrics
     keys = parallel.agent_keys(run.seeds * len(run.conditions))
     over_agents = partial(parallel.over_agents, num_agents=run.num_agents, abreast=env.emulated)
     init = over_agents(lambda key, config: training.init(key, env=env, config=config))
     step = over_agents(lambda state, config: training.advance(state, chunk, env=env, config=config))
     with clock.phase("compile", f"compiling one program for {run.num_agents} agents on {run_folder.device()}"):
-        begin = init.lower(keys, lanes).compile()
+        first = init.lower(keys, lanes).compile()
         advance = step.lower(run_folder.abstract_states(run), lanes).compile()
-    if states is None:
-        states = begin(keys, lanes)
-    elif env.emulated:
-        session.say(session.GAMES_BEGIN_ANEW)
-        states = over_agents(lambda state, config: training.restart(state, env=env, config=config))(states, lanes)
+
+    def begin() -> training.TrainState:
+        states = start.take()
+        if states is None:
+            return first(keys, lanes)
+        if env.emulated:
+            session.say(session.GAMES_BEGIN_ANEW)
+            return over_agents(lambda state, config: training.restart(state, env=env, config=config))(states, lanes)
+        return states
+
     with clock.phase("train", f"training {total} iterations of {run.num_agents} agents: {', '.join(run.conditions)}"):
-        return _loop(run, advance, states, lanes, metrics, range(done, total, chunk))
+        return _loop(run, advance, begin, lanes, start.metrics, range(start.done, total, chunk))
 
 
 def _loop(
-    run: RunFolder, advance: Callable, states: Any, lanes: Config, metrics: dict[str, np.ndarray], starts: range
+    run: RunFolder,
+    advance: Callable,
+    begin: Callable[[], training.TrainState],
+    lanes: Config,
+    metrics: dict[str, np.ndarray],
+    starts: range,
 ) -> tuple[training.TrainState, dict[str, np.ndarray]]:
-    """Advances all agents chunk by chunk; between chunks it reports, saves, and looks for trouble."""
+    """Advances all agents chunk by chunk; between chunks it reports, saves, and looks for trouble.
+
+    Nobody else holds the states that `begin` returns, so that of images no more than those before and after a chunk are
+    in memory.
+    """
+    states = begin()
     progress = Progress(run, starts)
     saved = time.perf_counter()
     with session.interruptible(_STOPPING) as interrupted:
         for done in starts:
-            before = states, metrics
-            states, chunk = advance(states, lanes)
+            advanced, chunk = advance(states, lanes)
             chunk = jax.device_get(chunk)
             bad = np.argwhere(~chunk["finite"])
             if bad.size:
-                session.save(run, done, *before)
+                session.save(run, done, states, metrics)
                 agent, iteration = bad[np.argmin(bad[:, 1])]
                 good = f"the last good checkpoint is iteration {done} in {run.checkpoints}"
                 raise Stopped(
                     f"{run.agent_name(agent)}: a loss, reward, parameter or answer of the teacher became NaN or "
                     f"infinite in iteration {done + iteration + 1}; {good if done else 'there is no checkpoint yet'}"
                 )
+            states = advanced
             metrics = {k: np.concatenate([metrics[k], v], 1) if metrics else v for k, v in chunk.items()}
             session.append_metrics(run, chunk, done)
             done += starts.step

@@ -11,6 +11,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
+# Programs of a few steps run as fast with less optimisation, and compile in half the time. JAX reads this when it
+# computes for the first time, and processes that tests start inherit it.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+)
 # The library must never rely on implicit broadcasting between ranks.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Where JAX_COMPILATION_CACHE_DIR is set, keep the many small programs too: a second run is four times faster.
@@ -19,13 +24,9 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory):
-    """Environment variables of processes: compiled programs are shared, and kept if they are kept for the tests.
-
-    Programs of a few steps run as fast with less optimisation, and compile in half the time.
-    """
+    """Environment variables of processes: compiled programs are shared, and kept if they are kept for the tests."""
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(tmp_path_factory.mktemp("cache"))
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
-    return {**os.environ, "PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": cache, "XLA_FLAGS": flags}
+    return {**os.environ, "PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": cache}
 
 
 @pytest.fixture(scope="session")

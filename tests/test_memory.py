@@ -4,10 +4,11 @@ import dataclasses
 
 import jax
 import pytest
+import tiny
 
 import rlhf_jax
 from experiments import memory
-from rlhf_jax import preferences, presets
+from rlhf_jax import parallel, preferences, presets, settings, training
 
 PRESET = presets.preset("MovingDot-v0")
 MOVING_DOT = dataclasses.replace(PRESET, queries=dataclasses.replace(PRESET.queries, segment_length=10))
@@ -57,7 +58,7 @@ def test_a_large_run_says_what_it_takes(capsys, monkeypatch):
 def test_what_does_not_fit_is_refused_with_the_numbers(monkeypatch):
     monkeypatch.setattr(memory, "_available", lambda *_: 2**30)
     with pytest.raises(
-        ValueError, match=r"takes 269 MiB, all .* rollouts 2\.3 GiB, but 1\.0 GiB are free; ask for fewer"
+        ValueError, match=r"takes 269 MiB, all .* rollouts 2\.6 GiB, but 1\.0 GiB are free; ask for fewer"
     ):
         memory.check({"labels_500": MOVING_DOT}, 4)
 
@@ -77,6 +78,27 @@ def test_images_are_always_said(capsys, monkeypatch):
     few = dataclasses.replace(config, labels=dataclasses.replace(config.labels, max_budget=10))
     memory.check({"labels_10": few}, 1)
     assert "the preference buffer of an agent takes 0 MiB" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("agents", [1, 3])
+def test_a_compiled_iteration_takes_what_is_said(agents):
+    """By XLA's own account: the states before and after, and a copy of the one whose turn it is among several."""
+    env, large = rlhf_jax.make("Pendulum-v1"), {"labels.capacity": 200_000, "num_envs": 2, "rollout_length": 40}
+    small = [f"{path}={value}" for path, value in (tiny.NETWORKS | large).items()]
+    config = settings.override(rlhf_jax.Config(), small)
+    lanes = parallel.lanes([config] * agents)
+
+    def over_agents(function):
+        return parallel.over_agents(function, agents)
+
+    init = over_agents(lambda key, config: training.init(key, env=env, config=config))
+    states = jax.eval_shape(init, parallel.agent_keys(range(agents)), lanes)
+    step = over_agents(lambda state, config: training.advance(state, 1, env=env, config=config))
+    found = step.lower(states, lanes).compile().memory_analysis()
+    taken = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
+    buffer = memory.buffer_bytes(env, config)
+    assert buffer > 2**27
+    assert taken == pytest.approx(memory._program_bytes(env, config, agents), abs=0.1 * buffer)
 
 
 def test_rules_that_compare_with_all_answers_need_four_bytes_a_pixel():
