@@ -148,4 +148,3 @@ def _final_distance(steps: Rollout) -> jax.Array:
 
 MEASURES: dict[str, dict[str, Callable[[Rollout], jax.Array]]] = {"MovingDot-v0": {"final_distance": _final_distance}}
 """What else is measured on the episodes of the starts, by environment and name."""
-"""What else is measured on the episodes from the fixed starts, by environment."""

@@ -1,0 +1,68 @@
+"""The loop of a run, over chunks that a stand-in computes: what it holds, saves and says."""
+
+import weakref
+
+import numpy as np
+import pytest
+
+import rlhf_jax
+from experiments import session, study
+from experiments.command_line import Stopped
+from rlhf_jax import run_folder
+
+CONFIG = rlhf_jax.Config(iterations=6)
+
+
+class States:
+    """Stands for the states of all agents after so many chunks."""
+
+    def __init__(self, chunks):
+        self.chunks = chunks
+
+
+@pytest.fixture
+def run(tmp_path):
+    return run_folder.create(tmp_path / "run", "pendulum", {"labels_700": CONFIG}, range(1))
+
+
+@pytest.fixture
+def saved(monkeypatch):
+    """What would have been written as checkpoints: iterations done and chunks of the states."""
+    found = []
+    monkeypatch.setattr(session, "save", lambda run, done, states, metrics: found.append((done, states.chunks)))
+    return found
+
+
+def looped(run, *, bad_chunk=None):
+    """Runs the loop for three chunks of two iterations; returns how many states were alive whenever one was begun."""
+    alive, counts = weakref.WeakSet(), []
+
+    def made(chunks):
+        states = States(chunks)
+        alive.add(states)
+        return states
+
+    def advance(states, lanes):
+        counts.append(len(alive))
+        metrics = dict.fromkeys(("return", "labels", "ties", "silences"), np.ones((1, 2)))
+        return made(states.chunks + 1), metrics | {"finite": np.full((1, 2), states.chunks != bad_chunk)}
+
+    states, metrics = study._loop(run, advance, lambda: made(0), None, {}, range(0, 6, 2))
+    assert states.chunks == 3 and metrics["return"].shape == (1, 6)
+    return counts
+
+
+def test_a_run_holds_the_states_before_a_chunk_and_no_earlier_ones(run, saved):
+    assert looped(run) == [1, 1, 1]
+    assert saved == [(6, 3)]
+
+
+def test_the_states_before_a_chunk_that_is_not_finite_are_saved(run, saved):
+    with pytest.raises(Stopped, match=r"in iteration 3; the last good checkpoint is iteration 2 in"):
+        looped(run, bad_chunk=1)
+    assert saved == [(2, 1)]
+
+
+def test_states_are_given_away_once():
+    start = session.Start(4, States(2), {})
+    assert start.take().chunks == 2 and start.take() is None
