@@ -90,13 +90,11 @@ def _minatar(env: str) -> Config:
             members=3,
             hidden=(64,),
             zero_median=True,
-            fit_steps=20,
+            fit_steps=40,
             batch_size=16,
             learning_rate=1e-3,
             action_scale=1.0,
-            # What earns is a moment's work in all games: a brick, a coin, a hit.
-            sparsity=0.2,
-            l2=1e-3,
+            l2=1e-2,
             l2_adaptation=1.0,
         ),
     )

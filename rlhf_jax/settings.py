@@ -132,7 +132,7 @@ def _problems(config: Config, env: Environment) -> Iterator[str]:
         yield "ppo.discount = 1; it must be below 1, because rewards are scaled by 1 − discount"
     not_negative = (
         "ppo.value_coefficient ppo.entropy_coefficient teacher.temperature teacher.tie_band reward.l2 "
-        "reward.action_scale reward.sparsity"
+        "reward.action_scale"
     )
     for path in not_negative.split():
         if not flat[path] >= 0:

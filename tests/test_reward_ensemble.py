@@ -273,24 +273,6 @@ def test_l2_shrinks_the_weights():
     assert norm(heavy) < 0.8 * norm(untrained()) < norm(light)
 
 
-def test_sparsity_shrinks_the_rewards_of_steps():
-    """A little leaves the order of the pairs as it is; so much that no answer is worth it leaves next to nothing."""
-    observation, action, true_returns = pairs(2, 500)
-
-    def size_and_accuracy(sparsity):
-        config, ensemble = dataclasses.replace(CONFIG, sparsity=sparsity), untrained()
-        for i in range(3):
-            ensemble, _ = fit(jax.random.key(i), ensemble, data(), config)
-        rewards = np.asarray(member_rewards(ensemble, observation, action))
-        returns = rewards.sum(-1)
-        right = (returns[..., 0] > returns[..., 1]) == (true_returns[:, 0] > true_returns[:, 1])
-        return np.abs(rewards).mean(), right.mean()
-
-    (none, _), (little, accuracy), (much, _) = (size_and_accuracy(sparsity) for sparsity in (0.0, 0.1, 10.0))
-    assert little < 0.8 * none and accuracy > 0.9
-    assert much < 0.05 * none
-
-
 def test_without_normalisation_the_reward_is_the_plain_mean_of_the_members():
     config = dataclasses.replace(CONFIG, fit_steps=2, normalise=False)
     ensemble = reward_ensemble.init(jax.random.key(1), env=env(), config=config)

@@ -229,7 +229,6 @@ REFUSED = {
     "reward.learning_rate=0": ["reward.learning_rate = 0.0", "positive"],
     "reward.action_scale=-1": ["reward.action_scale = -1.0", "not be negative"],
     "reward.error_rate=-0.1": ["reward.error_rate = -0.1", "between 0 and 1"],
-    "reward.sparsity=-1": ["reward.sparsity = -1.0", "not be negative"],
     "reward.l2=-1": ["reward.l2 = -1.0", "not be negative"],
     "reward.l2_low=1.6": ["reward.l2_low = 1.6", "l2_high = 1.5", "low ≤ high"],
     "reward.l2_adaptation=0.9": ["l2_adaptation = 0.9", "1"],
