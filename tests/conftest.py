@@ -35,7 +35,7 @@ def command_lines(environment):
 
     def run(jobs):
         command, text = [sys.executable, str(ROOT / "tests" / "command_lines.py")], json.dumps(jobs)
-        done = subprocess.run(command, input=text, env=environment, capture_output=True, text=True, timeout=600)
+        done = subprocess.run(command, input=text, env=environment, capture_output=True, text=True, timeout=1800)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
