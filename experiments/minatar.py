@@ -1,6 +1,7 @@
 """MinAtar's games and a small Pong from synthetic preferences, beside the same agents on the true reward.
 
-Clips of 25 steps are the paper's for Atari, and 1,400 labels its most for robots; BUILD_NOTES.md says what differs.
+Clips of 25 steps (ten of Breakout) are the paper's for Atari, and 1,400 labels its most for robots; BUILD_NOTES.md says
+what differs.
 
     python -m experiments.minatar --env Breakout-MinAtar
 """

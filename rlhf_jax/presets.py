@@ -70,6 +70,9 @@ def _moving_dot(env: str) -> Config:
 
 
 def _minatar(env: str) -> Config:
+    # The ball of Breakout is back every ten steps or so: most clips of 25 hold two hits, and a choice between two such
+    # clips says nothing about when they were.
+    segment_length = 10 if env == "Breakout-MinAtar" else 25
     return Config(
         env=env,
         iterations=122,
@@ -83,14 +86,14 @@ def _minatar(env: str) -> Config:
             discount=0.99,
             max_grad_norm=0.5,
         ),
-        queries=QueryConfig(segment_length=25, selection="uniform", candidates=1),
+        queries=QueryConfig(segment_length=segment_length, selection="uniform", candidates=1),
         # Few at first: half of the pairs of an untrained policy are ties, in which nothing happens.
         labels=LabelConfig(budget=1400, max_budget=1400, initial_fraction=0.1, warmup=3, schedule="constant"),
         reward=RewardConfig(
             members=3,
             hidden=(64,),
             zero_median=True,
-            fit_steps=40,
+            fit_steps=80,
             batch_size=16,
             learning_rate=1e-3,
             action_scale=1.0,

@@ -25,8 +25,8 @@ def test_vectors_have_the_defaults():
 
 
 def test_people_see_clips_of_a_second_at_least():
-    names = ["MovingDot-v0", "Pendulum-v1", "PongNoFrameskip-v4"]
-    assert [presets.for_people(name).queries.segment_length for name in names] == [20, 30, 25]
+    names = ["MovingDot-v0", "Breakout-MinAtar", "Pendulum-v1", "PongNoFrameskip-v4"]
+    assert [presets.for_people(name).queries.segment_length for name in names] == [20, 20, 30, 25]
     dot = presets.preset("MovingDot-v0")
     assert dot.queries.segment_length < 20
     assert presets.for_people("MovingDot-v0").reward == dot.reward
@@ -49,10 +49,11 @@ def test_a_stored_reward_is_trained_on_by_the_preset_and_keeps_its_networks():
     assert done.stderr.endswith("ValueError: --set reward.keypoints=False conflicts with True in --reward stored\n")
 
 
-def test_clips_of_minatar_are_those_of_the_paper():
-    """25 steps, 1,400 labels, and a million steps of each agent."""
-    config = presets.preset("Breakout-MinAtar")
-    assert config.queries.segment_length == 25
+@pytest.mark.parametrize("name", GRIDS)
+def test_grids_are_learnt_from_clips_of_the_paper(name):
+    """25 steps, but ten of Breakout, where that is the time between two hits; 1,400 labels, and a million steps."""
+    config = presets.preset(name)
+    assert config.queries.segment_length == (10 if name == "Breakout-MinAtar" else 25)
     assert config.labels.budget == 1400
     assert 0.97e6 < config.iterations * config.num_envs * config.rollout_length < 1.02e6
 
