@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments import benchmark_program, command_line, session, tables
+from experiments import command_line, session, tables, timing
 from rlhf_jax import reward_distances, rollout, run_folder
 from rlhf_jax.environments import atari
 
@@ -61,7 +61,7 @@ def main() -> None:
         env = atari.make(_ENV.value)
     sizes = env, _GAMES.value, _STEPS.value
     session.say(f"{_REPEATS.value} times {_STEPS.value} steps of {_GAMES.value} games on each side")
-    samples = benchmark_program.in_turn({"emulator": bare(*sizes), "loop": compiled(*sizes)}, _REPEATS.value)
+    samples = timing.in_turn({"emulator": bare(*sizes), "loop": compiled(*sizes)}, _REPEATS.value)
     speed = {name: [_GAMES.value * _STEPS.value / sample.wall for sample in taken] for name, taken in samples.items()}
     ratios = [ours / alone for ours, alone in zip(speed["loop"], speed["emulator"], strict=True)]
     rows = [

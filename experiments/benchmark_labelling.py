@@ -23,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import tables
-from experiments.benchmark_process import ChildFailed, spread
+from experiments.benchmark_process import ChildFailed
+from experiments.timing import spread
 from rlhf_jax import training
 from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment

@@ -70,18 +70,16 @@ def make_venv(rng):
     return make_vec_env(ENV_ID, rng=rng, n_envs=NUM_ENVS, post_wrappers=[lambda env, _: RolloutInfoWrapper(env)])
 
 
-def make_trainer(args, venv, rng, logger):
-    """The tutorial's PPO agent and the PreferenceComparisons around it."""
-    from imitation.algorithms import preference_comparisons as pc
+def make_agent(args, venv):
+    """The tutorial's PPO agent."""
     from imitation.policies.base import FeedForward32Policy, NormalizeFeaturesExtractor
-    from imitation.rewards.reward_nets import BasicRewardNet
     from imitation.util.networks import RunningNorm
     from stable_baselines3 import PPO
 
     features = dict(
         features_extractor_class=NormalizeFeaturesExtractor, features_extractor_kwargs=dict(normalize_class=RunningNorm)
     )
-    agent = PPO(
+    return PPO(
         policy=FeedForward32Policy,
         policy_kwargs=features,
         env=venv,
@@ -96,6 +94,15 @@ def make_trainer(args, venv, rng, logger):
         gamma=0.97,
         n_epochs=10,
     )
+
+
+def make_trainer(args, venv, rng, logger):
+    """The tutorial's PPO agent and the PreferenceComparisons around it."""
+    from imitation.algorithms import preference_comparisons as pc
+    from imitation.rewards.reward_nets import BasicRewardNet
+    from imitation.util.networks import RunningNorm
+
+    agent = make_agent(args, venv)
     # After PPO, which seeds torch's global generator: the tutorial leaves the reward network unseeded.
     net = BasicRewardNet(venv.observation_space, venv.action_space, normalize_input_layer=RunningNorm)
     reward_trainer = pc.BasicRewardTrainer(

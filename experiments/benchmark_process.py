@@ -9,10 +9,10 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from experiments.session import say
+from experiments.timing import spread
 
 CONDITIONS = 4  # Of experiments.pendulum: the true reward, and 350, 700 and 1400 labels.
 LABELS = 700  # Of the condition that is looked at, and of the peer.
@@ -39,11 +39,6 @@ class Child:
     processor: float
     peak_mib: float
     stdout: str
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Returns the least, the median and the largest."""
-    return {"min": min(values), "median": median(values), "max": max(values)}
 
 
 def run_child(command: Sequence[str], environment: dict[str, str]) -> Child:

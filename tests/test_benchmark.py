@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import rlhf_jax
-from experiments import benchmark, benchmark_process, benchmark_program, tables
-from experiments.benchmark_program import Loop, Seconds
+from experiments import benchmark, benchmark_process, benchmark_program, tables, timing
+from experiments.benchmark_program import Loop
+from experiments.timing import Seconds
 
 RATIOS = ("ratio", "share", "over")
 
@@ -109,17 +110,17 @@ def test_a_timed_call_starts_past_the_warmup_and_ends_within_the_run(iterations,
 def test_things_are_timed_in_turn():
     order = []
     calls = {name: lambda name=name: order.append(name) or time.sleep(0.01) for name in "AB"}
-    samples = benchmark_program.in_turn(calls, repeats=3)
+    samples = timing.in_turn(calls, repeats=3)
     assert "".join(order) == "ABABABAB"
     assert all(0.01 <= s.wall < 5.0 and 0.0 <= s.processor < 5.0 for s in samples["A"] + samples["B"])
-    samples = benchmark_program.in_turn(calls, repeats=1, sample_seconds=0.05)
+    samples = timing.in_turn(calls, repeats=1, sample_seconds=0.05)
     assert len(order) > 8 + 2 * 3 and all(s.wall < 5.0 for s in samples["A"])
 
 
 def test_typical_takes_the_median_of_each_clock():
     samples = [Seconds(1.0, 9.0), Seconds(2.0, 7.0), Seconds(9.0, 8.0)]
-    assert benchmark_program.typical(samples) == Seconds(2.0, 8.0)
-    assert benchmark_process.spread([3.0, 1.0, 2.0, 8.0]) == {"min": 1.0, "median": 2.5, "max": 8.0}
+    assert timing.typical(samples) == Seconds(2.0, 8.0)
+    assert timing.spread([3.0, 1.0, 2.0, 8.0]) == {"min": 1.0, "median": 2.5, "max": 8.0}
 
 
 def test_a_child_is_measured_and_its_failure_is_told():
