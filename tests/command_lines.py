@@ -3,9 +3,9 @@
     echo '[{"module": "pendulum", "arguments": ["--seeds", "0"], "folder": "/tmp"}]' | python tests/command_lines.py
 
 This process imports what takes long and does not start JAX, and forks for each command line. Standard input is a list
-of objects: the `module` of `experiments`, `arguments`, the `folder` to run in, and optionally `interrupt`, at which
-words on its standard error the process sends itself the signal of Ctrl-C. Standard output is a list of
-`[exit status, output, error output]`.
+of objects: the `module` of `experiments`, `arguments`, the `folder` to run in, and optionally `xla_flags`, beside those
+of this process, and `interrupt`, at which words on its standard error the process sends itself the signal of Ctrl-C.
+Standard output is a list of `[exit status, output, error output]`.
 """
 
 import contextlib
@@ -45,6 +45,7 @@ def run(job: dict) -> int:
     """Runs one command line in this process, as `python -m experiments.<module>` would, and returns its exit status."""
     os.chdir(job["folder"])
     sys.argv = [job["module"], *job["arguments"]]
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {job.get('xla_flags', '')}"
     if "interrupt" in job:
         # Of a shell's background processes it is ignored, and they hand that down.
         signal.signal(signal.SIGINT, signal.default_int_handler)
