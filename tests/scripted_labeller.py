@@ -1,27 +1,35 @@
-"""Labels through HTTP by the true reward, as a person would by the page.
+"""Labels through HTTP as a person would by the page: by the true reward, or by how often an agent does something.
 
-python tests/scripted_labeller.py http://127.0.0.1:8000/ RUN
+    python tests/scripted_labeller.py http://127.0.0.1:8000/ RUN
+    python tests/scripted_labeller.py http://127.0.0.1:8000/ RUN 1 7 8
+
+Numbers are actions that are liked, such as those of Enduro that accelerate: the reward of its score is zero until a car
+is passed, which takes more than chance, but anybody sees who drives faster.
 """
 
 import math
 import sys
 import time
 import urllib.error
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from rlhf_jax.labelling.client import Client
 from rlhf_jax.labelling.label_store import LabelStore
 
 
-def better_side(store: LabelStore, pair: dict) -> str:
-    """Returns what somebody answers who sees the true reward."""
-    first, second = store.segments([pair["id"]])[0]["true_reward"].sum(-1)
+def better_side(store: LabelStore, pair: dict, liked: Sequence[int] = ()) -> str:
+    """Returns what somebody answers who sees the true reward, or who likes these actions."""
+    record = store.segments([pair["id"]])[0]
+    first, second = (np.isin(record["action"], liked) if liked else record["true_reward"]).sum(-1)
     if first == second:
         return "tie"
     return "left" if (first > second) != pair["swapped"] else "right"
 
 
-def label(address: str, store: LabelStore, count: float = math.inf) -> int:
+def label(address: str, store: LabelStore, count: float = math.inf, liked: Sequence[int] = ()) -> int:
     """Answers until the training is done, or so many pairs; returns how many answers were given."""
     client, given = Client(address), 0
     reply = client.pair()
@@ -32,7 +40,7 @@ def label(address: str, store: LabelStore, count: float = math.inf) -> int:
             continue
         client.get(reply["pair"]["left"])
         client.get(reply["pair"]["right"])
-        reply = client.answer(reply["status"], reply["pair"], better_side(store, reply["pair"]))
+        reply = client.answer(reply["status"], reply["pair"], better_side(store, reply["pair"], liked))
         given += 1
     return given
 
@@ -40,6 +48,6 @@ def label(address: str, store: LabelStore, count: float = math.inf) -> int:
 if __name__ == "__main__":
     labels = LabelStore(Path(sys.argv[2]) / "labels.sqlite", read_only=True)
     try:
-        print(label(sys.argv[1], labels))
+        print(label(sys.argv[1], labels, liked=[int(action) for action in sys.argv[3:]]))
     except (urllib.error.URLError, ConnectionError) as error:
         sys.exit(f"the page is gone: {error}")
