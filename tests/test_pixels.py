@@ -23,8 +23,6 @@ SETTINGS = tiny.words(
     reward__batch_size=2,
 )
 LABELS = ["--labels", "6", "--seed", "3"]
-# Evaluating networks of images without any takes longer than it saves in compiling them.
-SOME_OPTIMISATION = "--xla_backend_optimization_level=1"
 GAME = "PongNoFrameskip-v4"
 RUNS = {
     "moving_dot": ["moving_dot", "--seeds", "1", *LABELS, *SETTINGS],
@@ -42,7 +40,7 @@ def runs(command_lines, tmp_path_factory):
     jobs, folder = {}, tmp_path_factory.mktemp("pixels")
     for name, (module, *arguments) in RUNS.items():
         jobs[name] = {"module": module, "arguments": [*arguments, "--out", name], "folder": str(folder)}
-        jobs[name]["xla_flags"] = SOME_OPTIMISATION
+        jobs[name]["xla_flags"] = tiny.SOME_OPTIMISATION
     jobs["stopped"] = jobs["atari"] | {"interrupt": "return (labels): labels_6"}
     jobs["atari"] |= {"arguments": ["--out", "atari", "--resume"]}
     order = ["moving_dot", "minatar", "stopped", "atari"]

@@ -11,6 +11,9 @@ NETWORKS = {
     "reward.reference_size": 8,
 }
 
+SOME_OPTIMISATION = "--xla_backend_optimization_level=1"
+"""What runs on images need: they are evaluated for longer than an optimiser takes."""
+
 
 def words(**settings):
     """Returns them and others, whose dots are written `__`, as words of a command line."""
