@@ -144,8 +144,9 @@ def test_people_teach_by_pictures(environment, tmp_path):
     settings |= {"labels__warmup": 1, "queries__segment_length": 5, "queries__candidates": 1, "reward__members": 2}
     environment = environment | {"XLA_FLAGS": f"{environment['XLA_FLAGS']} {tiny.SOME_OPTIMISATION}"}
     run = Run(environment, "--env", "PongNoFrameskip-v4", "--labels", 4, "--out", folder, *tiny.words(**settings))
+    address = run.address()
     store = LabelStore(folder / "labels.sqlite", read_only=True)
-    assert scripted_labeller.label(run.address(), store, liked=[1, 4, 5]) == 4
+    assert scripted_labeller.label(address, store, liked=[1, 4, 5]) == 4
     status, out = run.end()
     assert status == 0, "\n".join(run.said)
     assert json.loads((folder / "summary.json").read_text())["conditions"]["labels_4"]["labels"] == 4

@@ -12,7 +12,7 @@ NETWORKS = {
 }
 
 SOME_OPTIMISATION = "--xla_backend_optimization_level=1"
-"""What runs on images need: they are evaluated for longer than an optimiser takes."""
+"""As in pytest's own processes: for runs that equal what is computed there, or that evaluate networks of images."""
 
 
 def words(**settings):
