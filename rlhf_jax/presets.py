@@ -84,6 +84,8 @@ def _minatar(env: str) -> Config:
             hidden=(128,),
             learning_rate=4e-3,
             discount=0.99,
+            # Actor and critic share their convolutions, and what a state is worth tells more about it than what to do.
+            value_coefficient=20.0,
             max_grad_norm=0.5,
         ),
         queries=QueryConfig(segment_length=segment_length, selection="uniform", candidates=1),
