@@ -24,7 +24,7 @@ def initialise(
 
     Args:
       key: consumed.
-      network: any network with one output layer, its last.
+      network: any network with one output layer, its last dense one.
       examples: `[*input]` of each input.
       output_scale: factor on the kernel of the output layer.
       copies: leading axis of independent copies; none if None.
@@ -35,7 +35,8 @@ def initialise(
     leaves, structure = jax.tree.flatten(shapes)
     lead = () if copies is None else (copies,)
     noise = jax.random.normal(key, (*lead, sum(leaf.size for leaf in leaves)))
-    last_kernel = max(i for i, leaf in enumerate(leaves) if leaf.ndim > 1)
+    # Leaves are in the order of names, by which convolutions may come after the dense layers that follow them.
+    last_kernel = max((i for i, leaf in enumerate(leaves) if leaf.ndim == 2), default=None)
     filled, offset = [], 0
     for i, leaf in enumerate(leaves):
         scale = math.sqrt(2.0 / math.prod(leaf.shape[:-1])) * (output_scale if i == last_kernel else 1.0)
