@@ -24,7 +24,6 @@ JUDGED = ("expert", "on_policy", "random")
 
 The best episodes look too much alike to judge a reward on them alone.
 """
-_SMALL_EPISODE, _LARGE_EPISODE = 2**20, 2**25  # bytes
 _COVERED, _MEANS = 512, 32  # transitions, and draws for the expectation in the distances
 
 
@@ -42,12 +41,17 @@ class Plan:
     steps: int
 
 
+_FEW = Plan(4, 2, 200)
+_GAMES = ((2**18, (512, 32)), (2**20, (128, 16)), (2**25, (32, 8)))  # below so many bytes of observations in a game
+
+
 def plan(env: Environment) -> Plan:
-    """Returns how much is played: of images less, because a rollout of them takes hundreds of megabytes."""
+    """Returns how much is played: of images less, because they take longer to see, and hundreds of megabytes to keep."""
+    if env.emulated:
+        return _FEW
     size = env.horizon * math.prod(env.observation_shape) * jnp.dtype(env.observation_dtype).itemsize
-    if env.emulated or size > _LARGE_EPISODE:
-        return Plan(4, 2, 200)
-    return Plan(512, 32, env.horizon) if size < _SMALL_EPISODE else Plan(32, 8, env.horizon)
+    games = next((games for limit, games in _GAMES if size < limit), None)
+    return _FEW if games is None else Plan(*games, env.horizon)
 
 
 def evaluate(state: training.TrainState, *, env: Environment, config: Config) -> dict[str, jax.Array]:
@@ -65,8 +69,8 @@ def evaluate(state: training.TrainState, *, env: Environment, config: Config) ->
       draw; and what else `MEASURES` has for the environment.
     """
     key_starts, key_judge = jax.random.key(KEY), jax.random.key(KEY + 1)
-    if env.emulated:  # Agents that share an emulator are told apart by their keys.
-        key_starts = jax.random.fold_in(state.key, KEY)
+    if env.emulated:  # Agents that share an emulator are told apart by their keys; 4 I is beyond those of training.
+        key_starts = jax.random.fold_in(state.key, 4 * config.iterations + KEY)
     sizes = plan(env)
     # One rollout for all, because two would take twice as long to compile.
     num_episodes = sizes.starts + 2 * sizes.episodes
@@ -114,9 +118,9 @@ def _judge(
     key: jax.Array, state: training.TrainState, steps: Rollout, *, env: Environment, config: Config
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """Returns the metrics of a reward on a rollout, and the `[bins, 3]` reliability of its probabilities."""
-    rewards = reward_ensemble.member_rewards(
-        state.ensemble, steps.observation, steps.action, env=env, config=config.reward
-    )
+    # Step by step: what a member makes of an image before its dense layers takes more memory than the image.
+    predict = lambda seen: reward_ensemble.member_rewards(state.ensemble, *seen, env=env, config=config.reward)  # noqa: E731
+    rewards = jnp.moveaxis(jax.lax.map(predict, (steps.observation, steps.action)), 0, 1)
     metrics, reliability = judgement.judge(state.ensemble, rewards, steps, state.segment_return, config=config)
     if len(env.observation_shape) == 1:
         metrics |= _distances(key, state, steps, env=env, config=config)

@@ -13,6 +13,7 @@ from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment
 
 _WORTH_SAYING = 2**28  # bytes
+_MEMORY = Path("/proc/meminfo")  # of Linux
 
 
 def buffer_bytes(env: Environment, config: Config) -> int:
@@ -34,9 +35,11 @@ def rollout_bytes(env: Environment, config: Config) -> int:
 
 
 def evaluation_bytes(env: Environment) -> int:
-    """Returns the bytes of the observations that are kept of one agent's evaluation."""
+    """Returns the bytes of the observations and states that are kept of one agent's evaluation."""
     plan = evaluation.plan(env)
-    return 2 * _observation_bytes(env) * plan.steps * (plan.starts + 2 * plan.episodes)
+    # Clips of an emulator show observations.
+    state = 0 if env.emulated else _bytes(jax.eval_shape(env.reset, jax.random.key(0))[1])
+    return (2 * _observation_bytes(env) + state) * plan.steps * (plan.starts + 2 * plan.episodes)
 
 
 def check(conditions: dict[str, Config], num_seeds: int) -> None:
@@ -81,15 +84,17 @@ def _program_bytes(env: Environment, config: Config, agents: int) -> int:
 
 
 def _available(agents: int, env: Environment) -> int:
-    """Returns the free bytes of the devices that so many agents use, or of this machine where these are its cores."""
+    """Returns the free bytes of the devices that so many agents use, or of this machine where these are its cores.
+
+    Where a machine does not say what is free, it is all that it has. The limit of a container is not known here.
+    """
     devices = parallel.agent_devices(agents, env.emulated)
     stats = devices[0].memory_stats()
     if stats:
         return len(devices) * (stats["bytes_limit"] - stats["bytes_in_use"])
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return 1024 * int(line.split()[1])
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if _MEMORY.exists():
+        return 1024 * int(_MEMORY.read_text().split("MemAvailable:")[1].split()[0])
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _observation_bytes(env: Environment) -> int:

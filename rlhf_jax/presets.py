@@ -84,8 +84,10 @@ def _minatar(env: str) -> Config:
             hidden=(128,),
             learning_rate=4e-3,
             discount=0.99,
-            # Actor and critic share their convolutions, and what a state is worth tells more about it than what to do.
+            # Both for the end of Breakout, where agents play the same few games until they explore nothing, and stand
+            # still before the wall is through. The errors of the critic are small: it predicts (1 − γ) times a return.
             value_coefficient=20.0,
+            entropy_coefficient=0.03,
             max_grad_norm=0.5,
         ),
         queries=QueryConfig(segment_length=segment_length, selection="uniform", candidates=1),

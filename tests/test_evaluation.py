@@ -52,7 +52,7 @@ def test_starts_are_those_of_the_fixed_key_however_many_other_episodes_there_are
     ("name", "starts", "steps"),
     [
         ("Pendulum-v1", 512, 200),
-        ("Breakout-MinAtar", 512, 1000),
+        ("Breakout-MinAtar", 128, 1000),
         ("MovingDot-v0", 32, 250),
         ("MovingDotNoFrameskip-v0", 4, 200),
         ("PongNoFrameskip-v4", 4, 200),

@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 import rlhf_jax
-from experiments import memory
+from experiments import evaluation, memory
 from rlhf_jax import parallel, preferences, presets, settings, training
 
 PRESET = presets.preset("MovingDot-v0")
@@ -111,10 +111,23 @@ def test_rules_that_compare_with_all_answers_need_four_bytes_a_pixel():
 
 
 def test_an_evaluation_may_take_more_than_training():
-    """Beside the buffers: 250 steps of 32 + 2 × 8 episodes, with what each led to, of 84 × 84 × 4 bytes."""
+    """Beside the buffers: 250 steps of 32 + 2 × 8 episodes, with what each led to, of 84 × 84 × 4 bytes, and 28 more.
+
+    These are x, y, and time, of four bytes each, and the four edges of the dot in four pictures.
+    """
     env = rlhf_jax.make("MovingDot-v0")
-    expected = memory.buffer_bytes(env, MOVING_DOT) + 2 * 48 * 250 * 84 * 84 * 4
+    expected = memory.buffer_bytes(env, MOVING_DOT) + 48 * 250 * (2 * 84 * 84 * 4 + 28)
     assert memory._program_bytes(env, MOVING_DOT, 1) == expected
+
+
+def test_a_compiled_evaluation_takes_no_more_than_is_said():
+    """By XLA's own account, of Breakout's: 1,000 steps of 128 + 2 × 16 games."""
+    env, name = rlhf_jax.make("Breakout-MinAtar"), "Breakout-MinAtar"
+    small = {"labels.max_budget": 4, "labels.budget": 4, "num_envs": 2, "rollout_length": 30, "reward.fit_steps": 1}
+    config = settings.override(presets.preset(name), [f"{path}={value}" for path, value in small.items()])
+    state = jax.eval_shape(lambda key: training.init(key, env=env, config=config), jax.random.key(0))
+    program = jax.jit(lambda state: evaluation.evaluate(state, env=env, config=config)).lower(state).compile()
+    assert 2**26 < program.memory_analysis().temp_size_in_bytes < memory.evaluation_bytes(env)
 
 
 def test_agents_share_the_devices_that_they_use(monkeypatch):
@@ -130,5 +143,8 @@ def test_agents_share_the_devices_that_they_use(monkeypatch):
     assert memory._available(6, pong) == 7
 
 
-def test_there_is_memory():
-    assert memory._available(2, rlhf_jax.make("Pendulum-v1")) > 2**20
+def test_there_is_memory(monkeypatch, tmp_path):
+    pendulum = rlhf_jax.make("Pendulum-v1")
+    free = memory._available(2, pendulum)
+    monkeypatch.setattr(memory, "_MEMORY", tmp_path / "missing")
+    assert 2**20 < free < memory._available(2, pendulum)

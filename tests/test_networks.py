@@ -157,3 +157,15 @@ def test_initial_kernels_are_he_normal_and_biases_zero():
     first, second = (np.asarray(params[name]["kernel"]).reshape(30, -1) for name in ("Dense_0", "Dense_1"))
     assert abs(np.corrcoef(first.ravel(), second[:, : first.shape[1]].ravel())[0, 1]) < 0.05
     assert np.abs(np.corrcoef(second)[np.triu_indices(30, 1)]).max() < 0.1
+
+
+@pytest.mark.parametrize(("shape", "keypoints"), [((10, 10, 4), False), ((84, 84, 4), False), ((84, 84, 4), True)])
+def test_beside_convolutions_only_the_output_layer_starts_near_zero(shape, keypoints):
+    """Names of convolutions come after those of dense layers, though they are applied before them."""
+    eyes = convolution.eyes(shape, keypoints=keypoints)
+    network, inputs = RewardNetwork((16,), eyes), (jnp.zeros(shape), jnp.zeros(3))
+    params = initialise(jax.random.key(8), network, *inputs, output_scale=0.01)["params"]
+    output = params["Dense_1"]["kernel"]
+    assert output.shape == (16, 1) and output.std() < 0.02 * np.sqrt(2 / 16)
+    for kernel in (params["Dense_0"]["kernel"], *(x for name, x in params["eyes"].items() if "kernel" in name)):
+        assert kernel.std() == pytest.approx(np.sqrt(2 / np.prod(kernel.shape[:-1])), rel=0.15)

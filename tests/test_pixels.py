@@ -27,7 +27,7 @@ GAME = "PongNoFrameskip-v4"
 RUNS = {
     "moving_dot": ["moving_dot", "--seeds", "1", *LABELS, *SETTINGS],
     "minatar": ["minatar", "--seeds", "1", "--env", "Breakout-MinAtar", *LABELS, *SETTINGS],
-    "atari": ["atari", "--seeds", "1", "--env", GAME, *LABELS, *SETTINGS],
+    "atari": ["atari", "--seeds", "2", "--env", GAME, *LABELS, *SETTINGS],
 }
 
 
@@ -55,14 +55,15 @@ def test_the_folder_is_that_of_figure_2(runs, name):
     folder, out, _ = runs[name]
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["experiment"] == RUNS[name][0]
-    assert summary["seeds"] == [3]
+    seeds = [3, 4] if name == "atari" else [3]
+    assert summary["seeds"] == seeds
     assert summary["env_steps_per_agent"] == ITERATIONS * 2 * 30
     assert list(summary["conditions"]) == ["true_reward", "labels_6"]
     assert [row["labels"] for row in summary["conditions"].values()] == [0, 6]
-    assert all(len(row["eval_return"]) == 1 for row in summary["conditions"].values())
+    assert all(len(row["eval_return"]) == len(seeds) for row in summary["conditions"].values())
     for condition in ("true_reward", "labels_6"):
-        assert np.load(folder / condition / "returns.npy").shape == (1, ITERATIONS)
-    assert "true_reward" in out and str(folder / "summary.json").split("/")[-1] in out
+        assert np.load(folder / condition / "returns.npy").shape == (len(seeds), ITERATIONS)
+    assert "true_reward" in out and "summary.json" in out
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -91,6 +92,12 @@ def test_the_true_reward_is_a_program_without_a_buffer_or_an_ensemble(runs):
     assert config["true_reward"]["labels"]["max_budget"] == 1
     assert config["labels_6"]["labels"]["max_budget"] == 6
     assert (config["true_reward"]["reward"]["members"], config["labels_6"]["reward"]["members"]) == (1, 2)
+
+
+def test_agents_in_one_emulator_play_games_of_their_own(runs):
+    for file in ("predicted_returns.npy", "reward_train_loss.npy"):
+        one, other = np.load(runs["atari"][0] / "labels_6" / file)
+        assert np.isfinite(one[-1]) and one[-1] != other[-1]
 
 
 def test_a_stopped_run_of_atari_goes_on_in_new_games_and_says_so(runs):

@@ -13,9 +13,9 @@ import numpy as np
 class Step:
     """What one action brought about.
 
-    observation: [...] what the agent sees next; the first of a new episode if this one ended, but for emulators, which
-      show the end once more, and begin anew with the step after that.
-    final_observation: [...] what the action led to, also when the episode ended there.
+    observation: [...] what the agent sees next; the first of a new episode if this one ended.
+    final_observation: [...] what the action led to, also when the episode ended there; but for emulators, whose last
+      step begins the next game, so that it is the first observation of that.
     reward: [] the true reward.
     terminated: [] the episode ended by itself; its value after this step is zero.
     truncated: [] the episode was cut off; its value after this step is that of `final_observation`.

@@ -6,8 +6,10 @@ from the places of the dot, without drawing whole frames and scaling them down.
 
 Importing this module imports gymnax, which takes seconds.
 
-Episodes start anywhere; of `environments.wrap(StackedDot(), MovingDotParams(random_start=False))` they start as near to
-the origin as the whole dot is seen.
+Episodes start anywhere where the whole dot is seen, or at the place of these that is nearest to the origin:
+
+    env = StackedDot()
+    environments.wrap(env, env.default_params.replace(random_start=False))
 
 Reference: Rahtz, gym-moving-dot, of which the frames, the actions, the rewards and the time limit are.
 """

@@ -1,0 +1,79 @@
+"""The reward ensemble on images: filters that are left out in its fits, and members in turn."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlhf_jax import environments, normalisation, preferences, reward_ensemble
+from rlhf_jax.config import RewardConfig
+from rlhf_jax.reward_ensemble import _network, _objective
+
+MEMBERS = 2
+
+
+@functools.cache
+def env():
+    return environments.make("Breakout-MinAtar")
+
+
+def buffer(observation):
+    """One answered pair for each of `[P, 2, 10, 10, 4]`, in the bootstrap samples of all members."""
+    count = len(observation)
+    empty = preferences.init(env=env(), capacity=count, length=1, members=MEMBERS)
+    return preferences.Preferences(
+        observation=jnp.asarray(observation)[:, :, None],
+        action=empty.action,
+        label=jnp.ones(count),
+        filled=jnp.ones(count, bool),
+        multiplicity=jnp.ones((MEMBERS, count), jnp.int32),
+        added=jnp.int32(count),
+    )
+
+
+def images(*lead):
+    return np.random.default_rng(0).integers(0, 2, (*lead, 10, 10, 4)).astype(bool)
+
+
+def kernels(observation, dropout, seed=0, fit_steps=1):
+    """The weights of the first layer, and of the output layer, after a fit to these pairs."""
+    config = RewardConfig(members=MEMBERS, hidden=(8,), fit_steps=fit_steps, batch_size=1, dropout=dropout, l2=0.0)
+    ensemble = reward_ensemble.init(jax.random.key(1), env=env(), config=config)
+    moments = normalisation.for_observations(env())
+    fit = jax.jit(
+        lambda key: reward_ensemble.fit(key, ensemble, buffer(observation), moments, env=env(), config=config)
+    )
+    fitted, _ = fit(jax.random.key(seed))
+    return [np.asarray(tree["params"]["Dense_1"]["kernel"]) for tree in (ensemble.params, fitted.params)]
+
+
+@pytest.mark.parametrize(("dropout", "same"), [(0.5, False), (0.0, True)])
+def test_a_gradient_step_leaves_filters_out_at_random(dropout, same):
+    """Of one pair every draw of a batch is the same; what differs between keys is what is left out."""
+    one, other = (kernels(images(1, 2), dropout, seed)[1] for seed in (0, 1))
+    assert np.array_equal(one, other) == same
+
+
+def test_both_clips_of_a_pair_miss_the_same_filters():
+    """Of two equal clips each is as likely to be the better one, whatever is left out."""
+    config = RewardConfig(members=1, hidden=(8,), dropout=0.5, l2=0.0)
+    ensemble, network = reward_ensemble.init(jax.random.key(1), env=env(), config=config), _network(env(), config)
+    params = jax.tree.map(lambda x: x[0], ensemble.params)
+
+    def loss(clips):
+        inputs = clips[:, :, None], jnp.zeros((len(clips), 2, 1, env().action_size))
+        labels = jnp.ones(len(clips))
+        return float(_objective(params, jax.random.key(2), network, inputs, labels, jnp.float32(0.0), config))
+
+    assert loss(images(4, 1).repeat(2, 1)) == pytest.approx(np.log(2.0), abs=1e-6)
+    assert abs(loss(images(4, 2)) - np.log(2.0)) > 1e-4
+
+
+def test_members_in_turn_learn_as_abreast(monkeypatch):
+    _, in_turn = kernels(images(5, 2), 0.5, fit_steps=3)
+    monkeypatch.setattr(reward_ensemble, "_over_members", lambda function, _, *args: jax.vmap(function)(*args))
+    _, abreast = kernels(images(5, 2), 0.5, fit_steps=3)
+    np.testing.assert_allclose(in_turn, abreast, rtol=1e-4, atol=1e-6)
+    assert np.abs(in_turn[0] - in_turn[1]).max() > 0.01
