@@ -46,7 +46,7 @@ _GAMES = ((2**18, (512, 32)), (2**20, (128, 16)), (2**25, (32, 8)))  # below so 
 
 
 def plan(env: Environment) -> Plan:
-    """Returns how much is played: of images less, because they take longer to see, and hundreds of megabytes to keep."""
+    """Returns how much is played: of images less, because they take longer to see and more memory to keep."""
     if env.emulated:
         return _FEW
     size = env.horizon * math.prod(env.observation_shape) * jnp.dtype(env.observation_dtype).itemsize
