@@ -166,7 +166,7 @@ class LabellingSession:
         lead = 0 if SYNCHRONOUS.value else human_teacher.LEAD
         people = HumanTeacher(self._store, self._desk, self._progress, env=self.env, config=self.config, lead=lead)
         rounds = human_teacher.iterations(state, people, stopped, env=self.env, config=self.config)
-        saved = time.perf_counter()
+        now_and_then = session.Saver(self._save)
         while int(state.iteration) < until and not stopped():
             after, new = next(rounds, (None, {}))
             if after is None:  # stopped while it waited
@@ -180,9 +180,7 @@ class LabellingSession:
             metrics = {k: np.concatenate([metrics[k], v], 1) if metrics else v for k, v in row.items()}
             session.append_metrics(self.run, row, int(state.iteration) - 1)
             self._progress.add(int(state.iteration), new)
-            if time.perf_counter() - saved > session.SECONDS_BETWEEN_CHECKPOINTS:
-                self._save(state, metrics)
-                saved = time.perf_counter()
+            now_and_then(state, metrics)
         return state, metrics
 
     def _stop(self, message: str, state: TrainState, metrics: Curves) -> None:

@@ -17,7 +17,7 @@ from experiments.command_line import BadInput
 from rlhf_jax import checkpoint, parallel, run_folder, training
 from rlhf_jax.run_folder import RunFolder
 
-SECONDS_BETWEEN_CHECKPOINTS = 60.0
+_SECONDS_BETWEEN_CHECKPOINTS, _SHARE_OF_CHECKPOINTS = 60.0, 0.1  # Of images one may take as long as an iteration.
 GAMES_BEGIN_ANEW = "the state of an emulator is in no checkpoint: all games begin anew"
 
 
@@ -103,6 +103,27 @@ def save(run: RunFolder, iteration: int, states: Any, metrics: dict[str, np.ndar
     """Writes a checkpoint, unless it is there already or nothing was done."""
     if iteration and checkpoint.latest(run.checkpoints) != iteration:
         checkpoint.save(run.checkpoints, iteration, {"states": states, "metrics": metrics})
+
+
+class Saver:
+    """Saves a run now and then: at least a minute apart, and for no more than a tenth of the time."""
+
+    def __init__(self, write: Callable[..., None]) -> None:
+        """Waits for the first time.
+
+        Args:
+          write: writes a checkpoint of what the saver is given.
+        """
+        self._write, self._saved, self._pause = write, time.perf_counter(), _SECONDS_BETWEEN_CHECKPOINTS
+
+    def __call__(self, *what: Any) -> None:
+        """Writes a checkpoint if it is time to."""
+        begun = time.perf_counter()
+        if begun - self._saved > self._pause:
+            self._write(*what)
+            self._saved = time.perf_counter()
+            took = self._saved - begun
+            self._pause = max(_SECONDS_BETWEEN_CHECKPOINTS, took / _SHARE_OF_CHECKPOINTS)
 
 
 @contextmanager

@@ -102,8 +102,7 @@ def _loop(
     in memory.
     """
     states = begin()
-    progress = Progress(run, starts)
-    saved = time.perf_counter()
+    progress, now_and_then = Progress(run, starts), session.Saver(partial(session.save, run))
     with session.interruptible(_STOPPING) as interrupted:
         for done in starts:
             advanced, chunk = advance(states, lanes)
@@ -127,9 +126,7 @@ def _loop(
             if interrupted() and done < starts.stop:
                 session.save(run, done, states, metrics)
                 raise Stopped(f"stopped at iteration {done}, which is saved; go on with --out {run.path} --resume")
-            if time.perf_counter() - saved > session.SECONDS_BETWEEN_CHECKPOINTS:
-                session.save(run, done, states, metrics)
-                saved = time.perf_counter()
+            now_and_then(done, states, metrics)
     session.save(run, starts.stop, states, metrics)
     return states, metrics
 

@@ -66,3 +66,19 @@ def test_the_states_before_a_chunk_that_is_not_finite_are_saved(run, saved):
 def test_states_are_given_away_once():
     start = session.Start(4, States(2), {})
     assert start.take().chunks == 2 and start.take() is None
+
+
+def test_checkpoints_are_a_minute_apart_and_take_no_more_than_a_tenth_of_the_time(monkeypatch):
+    now, written = [1000.0], []
+
+    def write(what):
+        now[0] += 30.0
+        written.append(what)
+
+    monkeypatch.setattr(session.time, "perf_counter", lambda: now[0])
+    save = session.Saver(write)
+    for minute in range(12):
+        now[0] += 61.0
+        save(minute)
+    # The first after a minute. Half a minute of writing is a tenth of five, and five times 61 s are more than that.
+    assert written == [0, 5, 10]
