@@ -119,8 +119,9 @@ def _judge(
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """Returns the metrics of a reward on a rollout, and the `[bins, 3]` reliability of its probabilities."""
     # Step by step: what a member makes of an image before its dense layers takes more memory than the image.
-    predict = lambda seen: reward_ensemble.member_rewards(state.ensemble, *seen, env=env, config=config.reward)  # noqa: E731
-    rewards = jnp.moveaxis(jax.lax.map(predict, (steps.observation, steps.action)), 0, 1)
+    predict = partial(reward_ensemble.member_rewards, state.ensemble, env=env, config=config.reward)
+    rewards = jax.lax.map(lambda seen: predict(*seen), (steps.observation, steps.action))
+    rewards = jnp.moveaxis(rewards, 0, 1)
     metrics, reliability = judgement.judge(state.ensemble, rewards, steps, state.segment_return, config=config)
     if len(env.observation_shape) == 1:
         metrics |= _distances(key, state, steps, env=env, config=config)

@@ -94,7 +94,8 @@ def test_the_true_reward_is_a_program_without_a_buffer_or_an_ensemble(runs):
     assert (config["true_reward"]["reward"]["members"], config["labels_6"]["reward"]["members"]) == (1, 2)
 
 
-def test_agents_in_one_emulator_play_games_of_their_own(runs):
+def test_two_agents_learn_apart_in_one_emulator(runs):
+    """That their games are their own is tested in `test_atari`."""
     for file in ("predicted_returns.npy", "reward_train_loss.npy"):
         one, other = np.load(runs["atari"][0] / "labels_6" / file)
         assert np.isfinite(one[-1]) and one[-1] != other[-1]
