@@ -91,17 +91,19 @@ def _minatar(env: str) -> Config:
             max_grad_norm=0.5,
         ),
         queries=QueryConfig(segment_length=segment_length, selection="uniform", candidates=1),
-        # Few at first: most pairs of an untrained policy are ties.
-        labels=LabelConfig(budget=1400, max_budget=1400, initial_fraction=0.1, warmup=3, schedule="constant"),
+        # Few at first: most pairs of an untrained policy are ties. Then soon: a policy that learns from a bad reward for
+        # long gets stuck where no better one frees it.
+        labels=LabelConfig(budget=1400, max_budget=1400, initial_fraction=0.1, warmup=3, half_life=150_000.0),
         reward=RewardConfig(
             members=3,
             hidden=(64,),
             zero_median=True,
-            fit_steps=80,
-            batch_size=16,
-            learning_rate=1e-3,
+            fit_steps=20,
+            # Of batches of 64 the network learns what a hit is; of four times as many of 16 it does not.
+            batch_size=64,
+            learning_rate=3e-3,
             action_scale=1.0,
-            l2=1e-2,
+            l2=1e-3,
             l2_adaptation=1.0,
         ),
     )

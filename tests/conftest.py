@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[1]
 
 # Programs of a few steps run as fast with less optimisation, and compile in half the time. JAX reads this when it
 # computes for the first time. Without any, loops that are compiled in pieces are no longer the whole bit for bit.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
-)
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=1"
+if jax.__version_info__ < (0, 11):  # Later ones do not know this flag, and end the process.
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 # The library must never rely on implicit broadcasting between ranks.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Where JAX_COMPILATION_CACHE_DIR is set, keep the many small programs too: a second run is four times faster.
