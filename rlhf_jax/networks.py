@@ -115,18 +115,20 @@ class Actor(nn.Module):
     continuous: whether the action space is a box.
     hidden: widths of the hidden layers.
     initial_std: standard deviation of a continuous action before training, where the action space ends at ±1.
+    leak: slope of the units below zero, as of `Critic`.
     """
 
     action_size: int
     continuous: bool
     hidden: Sequence[int]
     initial_std: jax.Array | float = 1.0
+    leak: float = 0.0
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> Gaussian | Categorical:
         x = observation
         for width in self.hidden:
-            x = nn.relu(nn.Dense(width)(x))
+            x = nn.leaky_relu(nn.Dense(width)(x), self.leak)
         if not self.continuous:
             out = nn.Dense(self.action_size)(x)
             return Categorical(out)
@@ -136,15 +138,20 @@ class Actor(nn.Module):
 
 
 class Critic(nn.Module):
-    """Value network: `[..., *observation]` to `[...]` values."""
+    """Value network: `[..., *observation]` to `[...]` values.
+
+    hidden: widths of the hidden layers.
+    leak: slope of the units below zero. Without one, nine in ten die over images, and what is left learns no more.
+    """
 
     hidden: Sequence[int]
+    leak: float = 0.0
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> jax.Array:
         x = observation
         for width in self.hidden:
-            x = nn.relu(nn.Dense(width)(x))
+            x = nn.leaky_relu(nn.Dense(width)(x), self.leak)
         return nn.Dense(1)(x)[..., 0]
 
 

@@ -91,8 +91,8 @@ def _minatar(env: str) -> Config:
             max_grad_norm=0.5,
         ),
         queries=QueryConfig(segment_length=segment_length, selection="uniform", candidates=1),
-        # Few at first: most pairs of an untrained policy are ties. Then soon: a policy that learns from a bad reward for
-        # long gets stuck where no better one frees it.
+        # Few at first: most pairs of an untrained policy are ties. Then soon: what a policy learnt from a bad reward
+        # for long, a better one hardly mends.
         labels=LabelConfig(budget=1400, max_budget=1400, initial_fraction=0.1, warmup=3, half_life=150_000.0),
         reward=RewardConfig(
             members=3,

@@ -10,7 +10,9 @@ import pytest
 import reference
 from scipy import stats
 
-from rlhf_jax import convolution
+import rlhf_jax
+from rlhf_jax import convolution, ppo
+from rlhf_jax.config import PPOConfig
 from rlhf_jax.networks import Actor, Categorical, Critic, Gaussian, RewardNetwork, initialise
 
 MEAN = np.array([[0.0, 1.5, -2.0], [3.0, 0.25, 0.0]])
@@ -112,6 +114,20 @@ def test_critic_returns_one_value_per_observation():
     values = network.apply(initialise(jax.random.key(4), network, jnp.zeros(3)), observations())
     assert values.shape == (5, 4)
     assert values.std() > 0
+
+
+@pytest.mark.parametrize(("env", "alive"), [("Breakout-MinAtar", True), ("Pendulum-v1", False)])
+def test_over_images_units_that_are_below_zero_everywhere_still_learn(env, alive):
+    """Nine in ten of the critic's units were, after a million steps, and agents learnt no more, on any reward."""
+    env = rlhf_jax.make(env)
+    trunk, actor, critic = ppo.networks(env, PPOConfig(hidden=(4,)))
+    for network in (actor, critic):
+        params = initialise(jax.random.key(0), network, jnp.ones(5))
+        params["params"]["Dense_0"]["bias"] -= 100.0
+        outputs = lambda params, network=network: jax.tree.leaves(network.apply(params, jnp.ones((3, 5))))[0].sum()  # noqa: E731
+        slope = jax.grad(outputs)(params)["params"]["Dense_0"]["kernel"]
+        assert (np.abs(slope) > 0).all() if alive else (slope == 0).all()
+    assert bool(trunk.layers) == alive
 
 
 @pytest.mark.parametrize("hidden", [(8,), (16, 8)])
