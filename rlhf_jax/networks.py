@@ -141,7 +141,7 @@ class Critic(nn.Module):
     """Value network: `[..., *observation]` to `[...]` values.
 
     hidden: widths of the hidden layers.
-    leak: slope of the units below zero. Without one, nine in ten die over images, and what is left learns no more.
+    leak: slope of the units below zero. Without one most end up below zero for all images, and learn no more.
     """
 
     hidden: Sequence[int]

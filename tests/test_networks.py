@@ -118,7 +118,7 @@ def test_critic_returns_one_value_per_observation():
 
 @pytest.mark.parametrize(("env", "alive"), [("Breakout-MinAtar", True), ("Pendulum-v1", False)])
 def test_over_images_units_that_are_below_zero_everywhere_still_learn(env, alive):
-    """Nine in ten of the critic's units were, after a million steps, and agents learnt no more, on any reward."""
+    """Without that, eight to nine in ten of the critic's units were, after a million steps of Breakout."""
     env = rlhf_jax.make(env)
     trunk, actor, critic = ppo.networks(env, PPOConfig(hidden=(4,)))
     for network in (actor, critic):
