@@ -154,6 +154,8 @@ class RewardConfig:
       with `l2`, is the prior that the reward is about what is seen: a reward that wrongly depends on the action is
       exploited at once, in any state.
     error_rate: share of answers that the model takes to be uniformly random.
+    sparsity: coefficient of the mean size of a step's reward, a prior that most steps are worth nothing (lasso). It
+      takes clips that are long beside the time between rewards: with short ones, hardly anything is worth anything.
     l2: coefficient of the squared weights, at the start.
     l2_adaptation: factor by which it moves when the ratio of validation to training loss leaves the band; 1 keeps it.
     l2_low: lower end of the band.
@@ -175,6 +177,7 @@ class RewardConfig:
     learning_rate: float = 4e-3
     action_scale: float = 0.1
     error_rate: float = 0.1
+    sparsity: float = 0.0
     l2: float = 1e-2
     l2_adaptation: float = 1.1
     l2_low: float = 1.1

@@ -41,14 +41,29 @@ def im2col(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """Returns the convolution as one matrix product of patches and weights; see `convolve`.
 
     On a CPU, `lax.conv` with weights that differ in a `vmap`, and its gradient in a `scan`, take many times as long.
+    The patches are cut out of squares of stride × stride pixels: nine pieces of a 7 × 7 kernel with stride 3 instead
+    of 49, which compile in half the time, and are copied sooner.
     """
-    size = kernel.shape[0]
+    size, channels = kernel.shape[0], kernel.shape[2]
     height, width = ((side - size) // stride + 1 for side in images.shape[1:3])
-    rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
-    patches = jnp.concatenate(
-        [images[:, i : i + rows : stride, j : j + columns : stride] for i in range(size) for j in range(size)], -1
-    )
-    return patches.astype(kernel.dtype) @ kernel.reshape(-1, kernel.shape[-1])
+    squares, reach = _squares(images, stride), math.ceil(size / stride)
+    patches, weights = [], []
+    for i in range(reach):
+        for j in range(reach):
+            here = kernel[i * stride : (i + 1) * stride, j * stride : (j + 1) * stride]
+            rows, columns = here.shape[:2]
+            piece = squares[:, i : i + height, j : j + width, :rows, :columns]
+            patches.append(piece.reshape(-1, height, width, rows * columns * channels))
+            weights.append(here.reshape(-1, kernel.shape[-1]))
+    return jnp.concatenate(patches, -1).astype(kernel.dtype) @ jnp.concatenate(weights)
+
+
+def _squares(images: jax.Array, side: int) -> jax.Array:
+    """Returns `[B, H, W, C]` images as `[B, ⌈H / side⌉, ⌈W / side⌉, side, side, C]`, filled up with zeros."""
+    batch, height, width, channels = images.shape
+    rows, columns = math.ceil(height / side), math.ceil(width / side)
+    images = jnp.pad(images, ((0, 0), (0, rows * side - height), (0, columns * side - width), (0, 0)))
+    return images.reshape(batch, rows, side, columns, side, channels).swapaxes(2, 3)
 
 
 def lax_convolution(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:

@@ -160,7 +160,7 @@ def _objective(
     rewards: jax.Array = network.apply(params, observation, action, groups=lead[0], rngs={"dropout": key})  # type: ignore
     returns = rewards.reshape(lead).sum(-1)
     weights = sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(params))
-    return _loss(returns, labels, config).mean() + l2 * weights
+    return _loss(returns, labels, config).mean() + config.sparsity * jnp.abs(rewards).mean() + l2 * weights
 
 
 def _gradient_steps(

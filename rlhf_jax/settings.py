@@ -131,7 +131,7 @@ def _problems(config: Config, env: Environment) -> Iterator[str]:
     if flat["ppo.discount"] == 1:
         yield "ppo.discount = 1; it must be below 1, because rewards are scaled by 1 − discount"
     not_negative = (
-        "ppo.value_coefficient ppo.entropy_coefficient teacher.temperature teacher.tie_band reward.l2 "
+        "ppo.value_coefficient ppo.entropy_coefficient teacher.temperature teacher.tie_band reward.sparsity reward.l2 "
         "reward.action_scale"
     )
     for path in not_negative.split():

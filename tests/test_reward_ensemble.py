@@ -273,6 +273,22 @@ def test_l2_shrinks_the_weights():
     assert norm(heavy) < 0.8 * norm(untrained()) < norm(light)
 
 
+@pytest.mark.parametrize(("value", "expected"), [(10.0, 1.5), (-10.0, -1.5), (2.0, 0.0)])
+def test_sparsity_makes_steps_worth_less_and_small_ones_nothing(value, expected):
+    """Five steps of r are told to be worth y, with a cost of 25: (5 r − y)² + 25 |r| is least at y / 5 ∓ 1/2, or 0."""
+    cost = {"sparsity": 25.0, "l2": 0.0, "l2_adaptation": 1.0, "learning_rate": 0.02}
+    config = dataclasses.replace(CONFIG, hidden=(), targets=True, normalise=False, **cost)
+    nowhere = jax.tree.map(jnp.zeros_like, data())  # At zero a linear network is its bias.
+    same = nowhere.replace(label=jnp.full(320, value), filled=data().filled, multiplicity=data().multiplicity)
+    ensemble = reward_ensemble.init(jax.random.key(1), env=env(), config=config)
+    for i in range(3):
+        ensemble, _ = reward_ensemble.fit(
+            jax.random.key(i), ensemble, same, normalisation.init((3,)), env=env(), config=config
+        )
+    rewards = member_rewards(ensemble, jnp.zeros((1, 3)), jnp.zeros((1, 1)), config)
+    np.testing.assert_allclose(rewards, expected, atol=0.03)
+
+
 def test_without_normalisation_the_reward_is_the_plain_mean_of_the_members():
     config = dataclasses.replace(CONFIG, fit_steps=2, normalise=False)
     ensemble = reward_ensemble.init(jax.random.key(1), env=env(), config=config)
