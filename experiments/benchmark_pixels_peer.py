@@ -49,7 +49,7 @@ def make_env():
 
         def reset(self, *, seed=None, options=None):
             super().reset(seed=seed)
-            self.x, self.y = int(self.np_random.integers(2, 158)), int(self.np_random.integers(2, 208))
+            self.x, self.y = int(self.np_random.integers(0, WIDTH)), int(self.np_random.integers(0, HEIGHT))
             self.time = 0
             self.frames = np.repeat(self.draw([(self.x, self.y)])[..., None], STACK, -1)
             return self.frames, {}

@@ -145,10 +145,12 @@ def _distances(
 
 
 def _final_distance(steps: Rollout) -> jax.Array:
-    """Returns how far the dot of MovingDot is from the middle before the last action, in pixels, mean over episodes."""
+    """Returns how far the dot of MovingDot is from the middle in the end, in pixels, mean over episodes."""
     from rlhf_jax.environments import moving_dot  # Here, not above: it loads gymnax, which takes seconds.
 
-    return moving_dot.distance(steps.state["x"][-1], steps.state["y"][-1]).mean()
+    last = steps.state["x"][-1], steps.state["y"][-1], steps.action[-1]
+    x, y, _ = jax.vmap(lambda x, y, action: moving_dot.move(x, y, action, moving_dot.REPEAT))(*last)
+    return moving_dot.distance(x[:, -1], y[:, -1]).mean()
 
 
 MEASURES: dict[str, dict[str, Callable[[Rollout], jax.Array]]] = {"MovingDot-v0": {"final_distance": _final_distance}}

@@ -65,12 +65,12 @@ def test_what_is_kept_of_an_evaluation_fits_into_memory(name, starts, steps):
     assert plan.starts >= evaluation.CLIPS and memory.evaluation_bytes(env) < 2**30
 
 
-def test_final_distance_is_that_of_the_last_step_in_pixels():
-    """The middle is at (80, 105): 3 and 4 pixels away is 5, and 12 to the left is 12."""
+def test_final_distance_is_that_after_the_last_action_in_pixels():
+    """The middle is at (80, 105): 3 and 4 pixels away is 5, and 12 to the left, moved four to the right, is 8."""
     places = {"x": jnp.array([[2, 2], [83, 68]]), "y": jnp.array([[2, 2], [109, 105]])}
-    unused = jnp.zeros((2, 2))
-    steps = rollout.Rollout(unused, unused, places, unused, unused, unused, unused, unused)
-    assert evaluation.MEASURES["MovingDot-v0"]["final_distance"](steps) == 8.5
+    actions, unused = jnp.array([[0, 0], [0, 2]]), jnp.zeros((2, 2))
+    steps = rollout.Rollout(unused, actions, places, unused, unused, unused, unused, unused)
+    assert evaluation.MEASURES["MovingDot-v0"]["final_distance"](steps) == 6.5
 
 
 def test_games_of_an_emulator_end_after_five_minutes():

@@ -33,7 +33,7 @@ class PlainDot:
     def frame(self):
         """Draws the `[210, 160, 3]` frame."""
         frame = np.zeros((210, 160, 3), np.uint8)
-        frame[self.y - 2 : self.y + 2, self.x - 2 : self.x + 2] = 255
+        frame[max(self.y - 2, 0) : self.y + 2, max(self.x - 2, 0) : self.x + 2] = 255
         return frame
 
 
@@ -60,7 +60,7 @@ def placed(kind, x, y):
     _, state = rlhf_jax.wrap(kind()).reset(jax.random.key(0))
     state = state.replace(x=jnp.int32(x), y=jnp.int32(y))
     if kind is moving_dot.StackedDot:
-        edges = jnp.array([y - 2, y + 2, x - 2, x + 2], jnp.uint8)
+        edges = jnp.array([max(y - 2, 0), min(y + 2, 210), max(x - 2, 0), min(x + 2, 160)], jnp.uint8)
         state = state.replace(edges=jnp.tile(edges, (4, 1)))
     return state
 
@@ -94,6 +94,11 @@ def test_names_limits_and_actions():
         ((2, 2), 3, (2, 2), 0),
         ((157, 207), 2, (157, 207), 0),
         ((157, 207), 1, (157, 207), 0),
+        # From the border it comes within them, and nearer, even when it does nothing.
+        ((0, 0), 0, (2, 2), 1),
+        ((159, 105), 2, (157, 105), 1),
+        ((80, 209), 3, (80, 207), 1),
+        ((1, 105), 2, (2, 105), 1),
     ],
 )
 def test_one_step(place, action, after, reward):
@@ -110,6 +115,10 @@ def test_one_step(place, action, after, reward):
         ((82, 105), 4, (78, 105), 2 - 2),
         ((4, 50), 4, (2, 50), -2),
         ((10, 20), 0, (10, 20), 0),
+        # From the border to the limits, and three pixels on.
+        ((0, 0), 2, (5, 2), 4),
+        ((159, 209), 4, (154, 207), 4),
+        ((159, 209), 2, (157, 207), 1),
     ],
 )
 def test_one_action_lasts_four_steps(place, action, after, reward):
@@ -140,7 +149,7 @@ def test_raw_environment_is_that_of_numpy():
     assert paid == {-1, 0, 1}
 
 
-@pytest.mark.parametrize("place", [(4, 5), (150, 200), (80, 105)])
+@pytest.mark.parametrize("place", [(4, 5), (159, 200), (80, 105), (0, 209)])
 def test_stacked_environment_is_the_raw_one_preprocessed(place):
     actions = steady_actions(300, seed=sum(place))
     states, step = player(moving_dot.StackedDot)(placed(moving_dot.StackedDot, *place), jnp.asarray(actions))
@@ -190,24 +199,25 @@ def test_frames_are_stacked_newest_last():
 
 
 @pytest.mark.parametrize("kind", [moving_dot.MovingDot, moving_dot.StackedDot])
-def test_starts_are_uniform_within_the_limits(kind):
+def test_starts_are_uniform_over_the_frame(kind):
     reset = jax.vmap(rlhf_jax.wrap(kind()).reset)
     starts = jax.jit(lambda keys: reset(keys)[1])(jax.random.split(jax.random.key(3), 6000))
-    for values, low, high in ((starts.x, 2, 157), (starts.y, 2, 207)):
-        counts = np.bincount(values, minlength=high + 1)
-        assert len(counts) == high + 1 and not counts[:low].any() and counts[low:].all()
-        np.testing.assert_allclose(np.mean(values), 0.5 * (low + high), atol=3.0)
+    for values, side in ((starts.x, 160), (starts.y, 210)):
+        counts = np.bincount(values, minlength=side)
+        assert len(counts) == side and counts.all()
+        np.testing.assert_allclose(np.mean(values), 0.5 * (side - 1), atol=3.0)
     assert abs(np.corrcoef(starts.x, starts.y)[0, 1]) < 0.05
 
 
 @pytest.mark.parametrize("kind", [moving_dot.MovingDot, moving_dot.StackedDot])
-def test_start_in_the_corner(kind):
+def test_start_at_the_origin(kind):
+    """A quarter of the dot is seen."""
     params = kind().default_params.replace(random_start=False)
     env = rlhf_jax.wrap(kind(), params)
     observation, state = env.reset(jax.random.key(1))
-    assert (int(state.x), int(state.y), int(state.time)) == (2, 2, 0)
+    assert (int(state.x), int(state.y), int(state.time)) == (0, 0, 0)
     whole = 1.0 if kind is moving_dot.MovingDot else 160 / 84 * 2.5
-    np.testing.assert_allclose(np.asarray(observation, float).sum((0, 1)) * whole, 255 * 16, rtol=0.01)
+    np.testing.assert_allclose(np.asarray(observation, float).sum((0, 1)) * whole, 255 * 4, rtol=0.01)
 
 
 def test_distance():

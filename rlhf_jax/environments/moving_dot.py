@@ -6,7 +6,7 @@ from the places of the dot, without drawing whole frames and scaling them down.
 
 Importing this module imports gymnax, which takes seconds.
 
-Episodes start anywhere where the whole dot is seen, or at the place of these that is nearest to the origin:
+Episodes start anywhere in the frame, or at its origin, where a quarter of the dot is seen:
 
     env = StackedDot()
     environments.wrap(env, env.default_params.replace(random_start=False))
@@ -27,7 +27,7 @@ HEIGHT, WIDTH = 210, 160
 CENTRE_X, CENTRE_Y = WIDTH // 2, HEIGHT // 2
 
 X_LIMITS, Y_LIMITS = (2, 157), (2, 207)
-"""The smallest and the largest x, and y, of the dot."""
+"""The smallest and the largest x, and y, of the dot once it has moved: where all of it is seen."""
 
 ACTIONS = ("noop", "down", "right", "up", "left")
 """What each action is called."""
@@ -91,8 +91,9 @@ def distance(x: jax.Array, y: jax.Array) -> jax.Array:
 class MovingDot(environment.Environment[Any, MovingDotParams]):
     """The raw environment: five actions, each of which moves the dot by at most one pixel.
 
-    The dot, 4 × 4 pixels, stops at the limits. The reward is 1 if it came nearer to the middle, −1 if it went away from
-    it, and 0 if its distance is as before. Episodes never terminate; they are truncated after 1,000 steps.
+    The dot, 4 × 4 pixels, stops at the limits; one that starts beyond them is within them after its first step,
+    whatever the action. The reward is 1 if it came nearer to the middle, −1 if it went away from it, and 0 if its
+    distance is as before. Episodes never terminate; they are truncated after 1,000 steps.
 
     Observation: `[210, 160, 3]` uint8, 255 where the dot is and 0 elsewhere.
     """
@@ -147,7 +148,7 @@ class MovingDot(environment.Environment[Any, MovingDotParams]):
     ) -> tuple[jax.Array, Any, jax.Array, jax.Array, dict[Any, Any]]:
         """Returns observation, state, reward, whether it terminated (never), and an empty info; no key is needed."""
         del key
-        x, y, reward = _move(state, action, 1)
+        x, y, reward = move(state.x, state.y, action, 1)
         state = MovingDotState(x[-1], y[-1], state.time + 1)
         return self.get_obs(state), state, reward, self.is_terminated(state, params), {}
 
@@ -198,7 +199,7 @@ class StackedDot(MovingDot):
     ) -> tuple[jax.Array, Any, jax.Array, jax.Array, dict[Any, Any]]:
         """Returns observation, state, reward, whether it terminated (never), and an empty info; no key is needed."""
         del key
-        x, y, reward = _move(state, action, REPEAT)
+        x, y, reward = move(state.x, state.y, action, REPEAT)
         edges = jnp.concatenate([state.edges[1:], _edges(x[-2:], y[-2:])[None]])
         state = StackedDotState(x[-1], y[-1], state.time + 1, edges)
         return self.get_obs(state), state, reward, self.is_terminated(state, params), {}
@@ -207,24 +208,37 @@ class StackedDot(MovingDot):
 def _start(key: jax.Array, params: MovingDotParams) -> tuple[jax.Array, jax.Array]:
     """Returns x and y, `[]` int32 each, at the start of an episode."""
     key_x, key_y = jax.random.split(key)
-    places = []
-    for axis_key, (low, high) in ((key_x, X_LIMITS), (key_y, Y_LIMITS)):
-        anywhere = jax.random.randint(axis_key, (), low, high + 1, jnp.int32)
-        places.append(jnp.where(params.random_start, anywhere, jnp.int32(low)))
-    return places[0], places[1]
+    anywhere = jax.random.randint(key_x, (), 0, WIDTH, jnp.int32), jax.random.randint(key_y, (), 0, HEIGHT, jnp.int32)
+    x, y = (jnp.where(params.random_start, place, jnp.int32(0)) for place in anywhere)
+    return x, y
 
 
-def _move(state: MovingDotState, action: Any, steps: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns x and y, `[steps + 1]` int32 each, before and after every raw step, and `[]` the sum of the rewards."""
+def move(x: jax.Array, y: jax.Array, action: Any, steps: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Repeats an action.
+
+    Args:
+      x: `[]` int32 column of the dot, in pixels.
+      y: `[]` int32 row of the dot.
+      action: `[]` index into `ACTIONS`.
+      steps: raw steps, S.
+
+    Returns:
+      x and y, `[S + 1]` int32 each, before and after every raw step, and the `[]` sum of the rewards.
+    """
     right = jnp.asarray(action == 2, jnp.int32) - jnp.asarray(action == 4, jnp.int32)
     down = jnp.asarray(action == 1, jnp.int32) - jnp.asarray(action == 3, jnp.int32)
-    # The direction stays the same, so to stop at the limit once is to stop there at every step.
-    times = jnp.arange(steps + 1, dtype=jnp.int32)
-    x = jnp.clip(state.x + right * times, *X_LIMITS)
-    y = jnp.clip(state.y + down * times, *Y_LIMITS)
+    x, y = _along(x, right, steps, *X_LIMITS), _along(y, down, steps, *Y_LIMITS)
     # Squares are whole numbers, which are compared without rounding.
     nearer = jnp.sign(-jnp.diff(_squared_distance(x, y)))
     return x, y, nearer.sum().astype(jnp.float32)
+
+
+def _along(start: jax.Array, step: jax.Array, steps: int, low: int, high: int) -> jax.Array:
+    """Returns `[steps + 1]` places on an axis, from the start on, which alone may lie beyond the limits."""
+    first = jnp.clip(start + step, low, high)
+    # The direction stays the same, so to stop at the limit once is to stop there at every step.
+    after = jnp.clip(first + step * jnp.arange(steps, dtype=jnp.int32), low, high)
+    return jnp.concatenate([start[None], after])
 
 
 def _squared_distance(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -234,9 +248,11 @@ def _squared_distance(x: jax.Array, y: jax.Array) -> jax.Array:
 def _edges(x: jax.Array, y: jax.Array) -> jax.Array:
     """Returns `[4]` uint8 edges of the rectangle that is white in the maximum of raw frames with the dot at `[K]` x, y.
 
-    It is a rectangle because the places differ along one axis at most, by less than the side of the dot.
+    It is a rectangle because the places differ along one axis at most, by less than the side of the dot. Of a dot that
+    starts at the border it is the part within the frame.
     """
-    return jnp.stack([y.min() - _HALF, y.max() + _HALF, x.min() - _HALF, x.max() + _HALF]).astype(jnp.uint8)
+    rows, columns = (jnp.stack([axis.min() - _HALF, axis.max() + _HALF]) for axis in (y, x))
+    return jnp.concatenate([rows.clip(0, HEIGHT), columns.clip(0, WIDTH)]).astype(jnp.uint8)
 
 
 def _covered(first: jax.Array, end: jax.Array, length: int) -> jax.Array:
