@@ -53,12 +53,12 @@ class Plan:
 
 QUICK = Plan(
     seeds=1,
-    agents=(2, 4, 8),
+    agents=(2, 4),
     steady=2,
     repeats=2,
     sample_seconds=0.02,
     square=256,
-    answers=20,
+    answers=3,
     assignments=("iterations=3", "labels.warmup=1"),
     peer_flags=tuple(["--timesteps", "4096", "--comparisons", "40", "--iterations", "2", "--episodes", "8"]),
 )

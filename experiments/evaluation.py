@@ -54,43 +54,52 @@ def plan(env: Environment) -> Plan:
     return _FEW if games is None else Plan(*games, env.horizon)
 
 
-def evaluate(state: training.TrainState, *, env: Environment, config: Config) -> dict[str, jax.Array]:
+def evaluate(
+    state: training.TrainState, judged: bool = True, *, env: Environment, config: Config
+) -> dict[str, jax.Array]:
     """Plays the deterministic policy from the fixed starts, and compares the learnt reward with the true one.
 
     Args:
       state: the agent.
+      judged: whether it has learnt a reward; it costs as much as the policy to evaluate.
       env: its environment.
       config: its settings.
 
     Returns:
       `return`, the mean over the starts; `observation`, `action` and `state` of the first episodes, `[steps, CLIPS,
-      ...]`; `<states>.<metric>` for all metrics of `rlhf_jax.judgement.judge`, and for vectors the distances `epic` and
-      `dard`; `reliability`, `[bins, 3]`, on the exploring policy's states; a `reward_map` where there is a plane to
-      draw; and what else `MEASURES` has for the environment.
+      ...]`; and what else `MEASURES` has for the environment. Of a reward that was learnt also `<states>.<metric>` for
+      all metrics of `rlhf_jax.judgement.judge`, and for vectors the distances `epic` and `dard`; `reliability`, `[bins,
+      3]`, on the exploring policy's states; and a `reward_map` where there is a plane to draw.
     """
     key_starts, key_judge = jax.random.key(KEY), jax.random.key(KEY + 1)
     if env.emulated:  # Agents that share an emulator are told apart by their keys; 4 I is beyond those of training.
         key_starts = jax.random.fold_in(state.key, 4 * config.iterations + KEY)
     sizes = plan(env)
     # One rollout for all, because two would take twice as long to compile.
-    num_episodes = sizes.starts + 2 * sizes.episodes
+    num_episodes = sizes.starts + 2 * sizes.episodes * judged
     policy = _policy(state, num_episodes, env=env, config=config)
     returns, steps = rollout.evaluate(key_starts, policy, env=env, num_episodes=num_episodes, kept_steps=sizes.steps)
-    parts = [_steps_of(steps, start, sizes) for start in (0, sizes.starts, sizes.starts + sizes.episodes)]
-    judge = partial(_judge, key_judge, state, env=env, config=config)
-    metrics, reliability = jax.vmap(judge)(jax.tree.map(lambda *x: jnp.stack(x), *parts))
-    found = {
-        "return": returns[: sizes.starts].mean(),
-        "reliability": reliability[JUDGED.index("on_policy")],
-        **{f"{states}.{name}": values[i] for i, states in enumerate(JUDGED) for name, values in metrics.items()},
-        **jax.tree.map(
-            lambda x: x[:, :CLIPS], {"observation": steps.observation, "action": steps.action, "state": steps.state}
-        ),
-    }
-    if config.env in reward_map.PLANES:
-        found["reward_map"] = reward_map.learnt(state.ensemble, env=env, config=config)
+    shown = {"observation": steps.observation, "action": steps.action, "state": steps.state}
+    found = {"return": returns[: sizes.starts].mean(), **jax.tree.map(lambda x: x[:, :CLIPS], shown)}
+    if judged:
+        found |= _reward(key_judge, state, steps, env=env, config=config)
     first = jax.tree.map(lambda x: x[:, : sizes.starts], steps)
     return found | {name: measure(first) for name, measure in MEASURES.get(config.env, {}).items()}
+
+
+def _reward(
+    key: jax.Array, state: training.TrainState, steps: Rollout, *, env: Environment, config: Config
+) -> dict[str, jax.Array]:
+    """Judges the learnt reward on the episodes of each kind."""
+    sizes = plan(env)
+    parts = [_steps_of(steps, start, sizes) for start in (0, sizes.starts, sizes.starts + sizes.episodes)]
+    judge = partial(_judge, key, state, env=env, config=config)
+    metrics, reliability = jax.vmap(judge)(jax.tree.map(lambda *x: jnp.stack(x), *parts))
+    found = {f"{states}.{name}": values[i] for i, states in enumerate(JUDGED) for name, values in metrics.items()}
+    found["reliability"] = reliability[JUDGED.index("on_policy")]
+    if config.env in reward_map.PLANES:
+        found["reward_map"] = reward_map.learnt(state.ensemble, env=env, config=config)
+    return found
 
 
 def _steps_of(steps: Rollout, start: int, sizes: Plan) -> Rollout:

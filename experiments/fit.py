@@ -104,7 +104,7 @@ def begin(key: jax.Array, asked: Queries, label: jax.Array, *, env: Environment,
     state = training.init(key_agent, env=env, config=config)
     answers = Answers(label=label.astype(jnp.float32), weight=asked.asked.astype(jnp.float32))
     observation = state.agent.observation
-    if config.normalise_observations:
+    if config.normalise_observations and env.measured:
         observation = normalisation.update(observation, asked.observation)
     return dataclasses.replace(
         state,
@@ -163,7 +163,7 @@ def main(*paths: str) -> None:
     session.say(f"reading the labels of {', '.join(paths)}")
     with command_line.refusing():
         if run_flags.RESUME.value:
-            raise ValueError("--resume has no say here: fitting takes seconds; start again in another folder")
+            raise ValueError("--resume has no say here: a fit is saved when it is done; start again in another folder")
         labels = together(paths)
     run = run_flags.open_run("fit", lambda: conditions(labels), run_flags.check, seeds=1, settled=())
     (config,) = run.conditions.values()

@@ -140,19 +140,10 @@ class LabellingSession:
         """
         until = self.config.iterations if until is None else until
         start = session.restore(self.run)
-        states, metrics = start.take(), start.metrics
-        if states is None:
-            key = parallel.agent_keys(self.run.seeds)[0]
-            state = jax.jit(lambda key: training.init(key, env=self.env, config=self.config))(key)
-        else:
-            state = jax.device_put(jax.tree.map(lambda x: x[0], states), jax.devices()[0])
-            if self.env.emulated and start.done < until:
-                session.say(session.GAMES_BEGIN_ANEW)
-                state = jax.jit(lambda state: training.restart(state, env=self.env, config=self.config))(state)
-        self._show_past(metrics)
+        self._show_past(start.metrics)
         with session.interruptible("saving, then stopping; press Ctrl-C again to stop at once") as stopped:
             with clock.phase("train", "compiling; the first pairs appear in a moment"):
-                state, metrics = self._loop(state, metrics, until, stopped)
+                state, metrics = self._loop(start, until, stopped)
             if int(state.iteration) < until:
                 self._stop("The run was stopped; all answers are kept.", state, metrics)
                 where = f"go on with --out {self.run.path} --resume"
@@ -160,9 +151,21 @@ class LabellingSession:
             self._save(state, metrics)
         return jax.tree.map(lambda x: x[None], state), metrics
 
-    def _loop(
-        self, state: TrainState, metrics: Curves, until: int, stopped: Callable[[], bool]
-    ) -> tuple[TrainState, Curves]:
+    def _begin(self, start: session.Start, until: int) -> TrainState:
+        """Returns the agent as it was saved, or a new one."""
+        states = start.take()
+        if states is None:
+            key = parallel.agent_keys(self.run.seeds)[0]
+            return jax.jit(lambda key: training.init(key, env=self.env, config=self.config))(key)
+        state = jax.device_put(jax.tree.map(lambda x: x[0], states), jax.devices()[0])
+        if not self.env.emulated or start.done >= until:
+            return state
+        if start.done:
+            session.say(session.GAMES_BEGIN_ANEW)
+        return jax.jit(lambda state: training.restart(state, env=self.env, config=self.config))(state)
+
+    def _loop(self, start: session.Start, until: int, stopped: Callable[[], bool]) -> tuple[TrainState, Curves]:
+        state, metrics = self._begin(start, until), start.metrics
         lead = 0 if SYNCHRONOUS.value else human_teacher.LEAD
         people = HumanTeacher(self._store, self._desk, self._progress, env=self.env, config=self.config, lead=lead)
         rounds = human_teacher.iterations(state, people, stopped, env=self.env, config=self.config)

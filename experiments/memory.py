@@ -13,7 +13,7 @@ from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment
 
 _WORTH_SAYING = 2**28  # bytes
-_MEMORY = Path("/proc/meminfo")  # of Linux
+_MEMORY, _CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")  # of Linux
 
 
 def buffer_bytes(env: Environment, config: Config) -> int:
@@ -86,15 +86,19 @@ def _program_bytes(env: Environment, config: Config, agents: int) -> int:
 def _available(agents: int, env: Environment) -> int:
     """Returns the free bytes of the devices that so many agents use, or of this machine where these are its cores.
 
-    Where a machine does not say what is free, it is all that it has. The limit of a container is not known here.
+    Where a machine does not say what is free, it is all that it has; in a container that is limited, no more than that.
     """
     devices = parallel.agent_devices(agents, env.emulated)
     stats = devices[0].memory_stats()
     if stats:
         return len(devices) * (stats["bytes_limit"] - stats["bytes_in_use"])
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if _MEMORY.exists():
-        return 1024 * int(_MEMORY.read_text().split("MemAvailable:")[1].split()[0])
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        free = 1024 * int(_MEMORY.read_text().split("MemAvailable:")[1].split()[0])
+    limit, used = _CONTAINER / "memory.max", _CONTAINER / "memory.current"
+    if limit.exists() and limit.read_text().strip().isdecimal():
+        free = min(free, int(limit.read_text()) - int(used.read_text()))
+    return free
 
 
 def _observation_bytes(env: Environment) -> int:

@@ -1,6 +1,5 @@
 """What the experiments on images share: agents on the true reward and on label budgets, their curves and clips."""
 
-import dataclasses
 import time
 
 from absl import flags
@@ -15,8 +14,7 @@ SEEDS = flags.DEFINE_integer("seeds", 4, "Agents per condition.", lower_bound=1)
 def conditions(env_name: str, labels: list[str]) -> run_flags.Conditions:
     """Returns the settings of each condition: the true reward, and every label budget.
 
-    The agents on the true reward are a program of their own, with the least that a buffer of images and a reward
-    ensemble can be, because they have no use for them.
+    The agents on the true reward are a program of their own, without a buffer of images and an ensemble to speak of.
 
     Args:
       env_name: the environment.
@@ -28,13 +26,7 @@ def conditions(env_name: str, labels: list[str]) -> run_flags.Conditions:
     run_flags.refuse_settings("env", "labels.budget", "labels.max_budget", "use_true_reward")
     base = settings.override(presets.preset(env_name), run_flags.SET.value)
     lanes = run_flags.true_reward_and_labels(base, labels)
-    true = lanes["true_reward"]
-    lanes["true_reward"] = dataclasses.replace(
-        true,
-        labels=dataclasses.replace(true.labels, max_budget=1),
-        reward=dataclasses.replace(true.reward, members=1, fit_steps=1, batch_size=1, reference_size=1),
-    )
-    return sweep.swept(lanes)
+    return sweep.swept(lanes | {"true_reward": run_flags.without_preferences(lanes["true_reward"])})
 
 
 def run(experiment: str, env_name: str, labels: list[str], started: float, *settled: str) -> None:

@@ -65,8 +65,9 @@ def conclude(
     what = f"evaluating {run.num_agents} agents on the same {starts} starts"
     if env.emulated:
         what = f"evaluating {run.num_agents} agents in {starts} games each, of {_EMULATED_MINUTES} minutes at most"
+    judged = not all(config.use_true_reward for config in run.conditions.values())
     with clock.phase("evaluate", what):
-        one = lambda state, config: evaluation.evaluate(state, env=env, config=config)  # noqa: E731
+        one = lambda state, config: evaluation.evaluate(state, judged, env=env, config=config)  # noqa: E731
         found = jax.device_get(parallel.over_agents(one, run.num_agents, env.emulated)(states, lanes))
     config = next(iter(run.conditions.values()))
     points = len(next(iter(metrics.values()))[0])
@@ -222,7 +223,7 @@ def draw(run: RunFolder, result: Result, title: str) -> list[Path]:
     """
     words = {
         "return": ("returns", "true return of an episode"),
-        "predicted_return": ("predicted_returns", "predicted return of an episode"),
+        "predicted_return": ("predicted_returns", "mean predicted reward × time limit"),
         "labels": ("labels", "labels"),
     }
     learnt = {name: config for name, config in run.conditions.items() if not config.use_true_reward}
@@ -278,7 +279,7 @@ def write_table(run: RunFolder, result: Result) -> Path:
     flat = {name: settings.to_dict(config, flat=True) for name, config in run.conditions.items()}
     first = next(iter(flat.values()))
     differing = [path for path in first if any(values[path] != first[path] for values in flat.values())]
-    judged = list(_judged(next(iter(result.evaluation.values()))))
+    judged = list(dict.fromkeys(key for found in result.evaluation.values() for key in _judged(found)))
     file = run.path / "table.csv"
     with file.open("w", newline="") as out:
         writer = csv.writer(out)

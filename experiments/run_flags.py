@@ -98,6 +98,20 @@ def true_reward_and_labels(base: rlhf_jax.Config, texts: Sequence[str]) -> Condi
     return lanes
 
 
+def without_preferences(config: rlhf_jax.Config) -> rlhf_jax.Config:
+    """Returns the settings of an agent on the true reward with the least preference buffer and ensemble that can be.
+
+    It has no use for them, and where agents run abreast the fit would be done and thrown away. Such an agent is of
+    another program than one with labels.
+    """
+    return dataclasses.replace(
+        config,
+        use_true_reward=True,
+        labels=dataclasses.replace(config.labels, budget=0, max_budget=1, capacity=None),
+        reward=dataclasses.replace(config.reward, members=1, fit_steps=1, batch_size=1, reference_size=1),
+    )
+
+
 def label_budgets(texts: Sequence[str]) -> list[int]:
     """Returns the values of --labels in order; raises ValueError if one is no positive whole number, or named twice."""
     if not texts or not all(text.isdecimal() and int(text) > 0 for text in texts):

@@ -2,12 +2,11 @@
 
 import dataclasses
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 from absl import flags
 
-from rlhf_jax import presets, run_folder, settings, training
+from rlhf_jax import presets, run_folder, settings
 from rlhf_jax.config import Config
 from rlhf_jax.labelling import labels_file
 from rlhf_jax.labelling.label_store import LabelStore
@@ -113,4 +112,4 @@ def hand_over(stored: StoredReward, labels: Labels, learnt: list[int], run: RunF
         numbers, _ = labels_file.merge(store, labels)
         store.learn([numbers[pair] for pair in learnt], 0)
     # Last, because without a checkpoint the labels are learnt from the store.
-    run_folder.start(run, partial(training.inherit, earlier=stored.state))
+    run_folder.start(run, stored.state)

@@ -80,7 +80,8 @@ def _train(
         if states is None:
             return first(keys, lanes)
         if env.emulated:
-            session.say(session.GAMES_BEGIN_ANEW)
+            if start.done:
+                session.say(session.GAMES_BEGIN_ANEW)
             return over_agents(lambda state, config: training.restart(state, env=env, config=config))(states, lanes)
         return states
 

@@ -20,7 +20,7 @@ from absl import flags  # noqa: E402
 import rlhf_jax  # noqa: E402
 from experiments import command_line, results, run_flags, session, stored_reward, study, sweep  # noqa: E402
 from experiments.stored_reward import StoredReward  # noqa: E402
-from rlhf_jax import checkpoint, presets, run_folder, settings, training  # noqa: E402
+from rlhf_jax import checkpoint, presets, run_folder, settings  # noqa: E402
 from rlhf_jax.run_folder import RunFolder  # noqa: E402
 
 for module in (run_flags, sweep, stored_reward, command_line):
@@ -48,8 +48,7 @@ def true_reward() -> run_flags.Conditions:
         if flags.FLAGS[name].present:
             raise ValueError(f"--{name.replace('frozen', '[no]frozen')} has no say with --reward {TRUE}")
     config = settings.override(presets.preset(_ENV.value or "Pendulum-v1"), run_flags.SET.value)
-    labels = dataclasses.replace(config.labels, budget=0, max_budget=1)
-    return sweep.swept({"true_reward": dataclasses.replace(config, use_true_reward=True, labels=labels)}, *_DECIDED)
+    return sweep.swept({"true_reward": run_flags.without_preferences(config)}, *_DECIDED)
 
 
 def learnt_reward(stored: StoredReward) -> run_flags.Conditions:
@@ -86,7 +85,7 @@ def open_run() -> RunFolder:
     run = run_flags.open_run("train", conditions, run_flags.check, seeds=_SEEDS.value, settled=settled)
     if stored is not None:
         session.say(f"starting with the reward of {stored.path}, learnt from {stored.num_labels} labels")
-        run_folder.start(run, partial(training.inherit, earlier=stored.state))
+        run_folder.start(run, stored.state)
     elif not _started(run):
         raise command_line.BadInput(f"{run.path} was stopped before its start was saved; start again in another folder")
     return run

@@ -18,7 +18,8 @@ def prepare_machine(cache: Path | None = None) -> None:
 
     A CPU is presented as one device per core, because agents on separate devices use the cores better than the threads
     of one matrix product do. Compiled programs are kept, so that a second start is quick. What the environment
-    variables XLA_FLAGS and JAX_COMPILATION_CACHE_DIR already say is left alone.
+    variables XLA_FLAGS, JAX_COMPILATION_CACHE_DIR and JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS already say is left
+    alone.
 
     Args:
       cache: folder for compiled programs; `rlhf_jax` in the user's cache directory if None.
@@ -30,7 +31,8 @@ def prepare_machine(cache: Path | None = None) -> None:
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(cache or Path(home) / "rlhf_jax"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if not os.environ.get("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def lanes(configs: Sequence[Config]) -> Config:

@@ -200,15 +200,19 @@ def check(name: str) -> None:
     if name not in RULES:
         raise ValueError(f"queries.selection = {name!r}; it must be one of {', '.join(RULES)}")
     pairs, number = 6, 2
-    example = Candidates(
-        member_returns=jnp.zeros((3, pairs, 2)),
-        features=jnp.zeros((pairs, 4)),
-        answered=jnp.zeros((5, 4)),
-        filled=jnp.ones(5, bool),
-        eligible=jnp.ones(pairs, bool),
-    )
+
+    def choose(key: jax.Array) -> jax.Array:
+        example = Candidates(
+            member_returns=jnp.zeros((3, pairs, 2)),
+            features=jnp.zeros((pairs, 4)),
+            answered=jnp.zeros((5, 4)),
+            filled=jnp.ones(5, bool),
+            eligible=jnp.ones(pairs, bool),
+        )
+        return RULES[name](key, example, number)
+
     try:
-        chosen = jax.eval_shape(lambda key: RULES[name](key, example, number), jax.random.key(0))
+        chosen = jax.eval_shape(choose, jax.random.key(0))
         good = chosen.shape == (number,) and jnp.issubdtype(chosen.dtype, jnp.integer)
     except Exception as error:  # It may be anybody's, and fail in any way.
         reason = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -17,6 +17,7 @@ import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -264,20 +265,24 @@ def plain(value: Any) -> Any:
     return value
 
 
-def start(run: RunFolder, begin: Callable[[training.TrainState], training.TrainState]) -> None:
-    """Writes the checkpoint that a new run starts from, where that is not `training.init`.
+def start(run: RunFolder, earlier: training.TrainState) -> None:
+    """Writes the checkpoint that a new run starts from, where that is a reward that was learnt before.
 
     Args:
       run: a new one.
-      begin: gives a new agent what it starts with, such as a reward that was learnt before.
+      earlier: the agent that has the reward, and the preferences that it was learnt from; see `training.inherit`.
     """
     env, _ = _environment(run)
-    one = lambda key, config: begin(training.init(key, env=env, config=config))  # noqa: E731
+
+    # Not a constant of the program: the preferences may be gigabytes of images.
+    @partial(jax.vmap, in_axes=(0, 0, None))
+    def begin(key: jax.Array, config: Config, earlier: training.TrainState) -> training.TrainState:
+        return training.inherit(training.init(key, env=env, config=config), earlier)
+
     for part in run.programs():
         lanes = parallel.lanes([config for config in part.conditions.values() for _ in part.seeds])
         keys = parallel.agent_keys(part.seeds * len(part.conditions))
-        states = parallel.over_agents(one, part.num_agents, env.emulated)(keys, lanes)
-        checkpoint.save(part.checkpoints, 0, {"states": states, "metrics": {}})
+        checkpoint.save(part.checkpoints, 0, {"states": jax.jit(begin)(keys, lanes, earlier), "metrics": {}})
 
 
 # Only shapes are asked of it; whoever makes another emulator each time waits for seconds.

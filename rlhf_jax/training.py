@@ -158,9 +158,9 @@ def absorb(
 
     Returns:
       The agent one iteration on, and metrics: `labels` so far; how many of the new answers are `ties`, and how many
-      queries are `silences`, without an answer; `predicted_return`, what the learnt reward thinks of the rollout, per
-      episode; `finite`, false once a parameter, reward or answer is not; those of `reward_ensemble.fit` and
-      `ppo.update`, NaN where these did not run.
+      queries are `silences`, without an answer; `predicted_return`, the learnt reward's mean over the rollout × the
+      time limit of an episode; `finite`, false once a parameter, reward or answer is not; those of
+      `reward_ensemble.fit` and `ppo.update`, NaN where these did not run.
     """
     key_add, key_fit, key_ppo = jax.random.split(_stage_key(state, "absorb"), 3)
     observation = state.agent.observation

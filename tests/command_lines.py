@@ -2,10 +2,11 @@
 
     echo '[{"module": "pendulum", "arguments": ["--seeds", "0"], "folder": "/tmp"}]' | python tests/command_lines.py
 
-This process imports what takes long and does not start JAX, and forks for each command line. Standard input is a list
-of objects: the `module` of `experiments`, `arguments`, the `folder` to run in, and optionally `xla_flags`, beside those
-of this process, and `interrupt`, at which words on its standard error the process sends itself the signal of Ctrl-C.
-Standard output is a list of `[exit status, output, error output]`.
+This process imports what takes long and does not start JAX, and forks for each command line. Each line of standard
+input is a list of objects: the `module` of `experiments`, `arguments`, the `folder` to run in, and optionally
+`xla_flags`, beside those of this process, and `interrupt`, at which words on its standard error the process sends
+itself the signal of Ctrl-C. Each is answered by a line of standard output, a list of `[exit status, output, error
+output]`.
 """
 
 import contextlib
@@ -82,4 +83,5 @@ def fork(job: dict) -> tuple[int, str, str]:
 
 
 if __name__ == "__main__":
-    print(json.dumps([fork(job) for job in json.load(sys.stdin)]))
+    for line in sys.stdin:
+        print(json.dumps([fork(job) for job in json.loads(line)]), flush=True)

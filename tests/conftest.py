@@ -22,25 +22,55 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
+# Files that take longest, which go first, so that no worker is left with one of them at the end.
+LONGEST = (
+    "pixels",
+    "pieces",
+    "studies",
+    "human",
+    "benchmark",
+    "pendulum",
+    "readme",
+    "swing_up",
+    "fallible",
+    "cartpole",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Sorts tests by file, the longest first."""
+    rank = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory):
     """Environment variables of processes: programs are not optimised, are shared, and kept if pytest's own are."""
-    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(tmp_path_factory.mktemp("cache"))
-    flags = os.environ["XLA_FLAGS"] + " --xla_backend_optimization_level=0"
-    return {**os.environ, "PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": cache, "XLA_FLAGS": flags}
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # All workers share it.
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+        "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(base / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_backend_optimization_level=0",
+    }
 
 
 @pytest.fixture(scope="session")
 def command_lines(environment):
     """Runs command lines by `command_lines.py`."""
+    command = [sys.executable, str(ROOT / "tests" / "command_lines.py")]
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
 
-    def run(jobs):
-        command, text = [sys.executable, str(ROOT / "tests" / "command_lines.py")], json.dumps(jobs)
-        done = subprocess.run(command, input=text, env=environment, capture_output=True, text=True, timeout=1800)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        def run(jobs):
+            print(json.dumps(jobs), file=process.stdin, flush=True)
+            return json.loads(process.stdout.readline())
 
-    return run
+        yield run
+        process.stdin.close()
 
 
 @pytest.fixture(scope="module")

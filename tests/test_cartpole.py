@@ -219,7 +219,6 @@ REFUSED = {
     "--set=reward.l2=inf": (["reward.l2 = inf"], 2),
     "--out=taken": (["--out taken", "not empty"], 2),
     # Found out on the way.
-    "--set=horizon=1": (["best_checkpoint, seed 5", "all 20 pairs of trajectories tie"], 1),
     "--set=policy_gradient.learning_rate=1e38": (["best_checkpoint, seed 5", "NaN or infinite in epoch"], 1),
 }
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 import rlhf_jax
 from rlhf_jax.environments import rendering
@@ -88,7 +89,7 @@ def player(name):
         return Played(first, *jax.lax.scan(step, (first, state), jax.random.split(key_steps, STEPS))[1])
 
     # Compiling takes most of the time of these tests; forty steps are soon done also by a slow program.
-    return jax.jit(run, compiler_options={"xla_backend_optimization_level": 0})
+    return tiny.quick_jit(run)
 
 
 @functools.cache
@@ -148,12 +149,11 @@ def test_many_are_each_alone(contract):
     It is the last step of an episode, because in many environments only the next start is random.
     """
     env, play, key = make(contract.name), played(contract.name, LEFT, 0), jax.random.key(7)
-    options = {"compiler_options": {"xla_backend_optimization_level": 0}}
-    _, states = jax.jit(functools.partial(env.reset_many, num_envs=ENVS), **options)(key)
+    _, states = tiny.quick_jit(functools.partial(env.reset_many, num_envs=ENVS))(key)
     states = states.replace(time=jnp.full((ENVS,), contract.horizon - 1, states.time.dtype))
-    after, many = jax.jit(env.step_many, **options)(key, states, play.action[0])
+    after, many = tiny.quick_jit(env.step_many)(key, states, play.action[0])
     one = jax.tree.map(lambda x: x[2], (jax.random.split(key, ENVS), states, play.action[0]))
-    alone = jax.jit(env.step, **options)(*one)
+    alone = tiny.quick_jit(env.step)(*one)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
     jax.tree.map(lambda a, b: close(np.asarray(a[2], float), np.asarray(b, float)), (after, many), alone)
 

@@ -27,6 +27,7 @@ CONFIG = rlhf_jax.Config(
     labels=rlhf_jax.LabelConfig(budget=16, max_budget=16, warmup=2, half_life=200.0),
     reward=rlhf_jax.RewardConfig(hidden=(8,), fit_steps=2, batch_size=4, reference_size=8),
 )
+PROPOSE = jax.jit(lambda state: training.propose(state, env=ENV, config=CONFIG))
 never = lambda: False  # noqa: E731
 
 
@@ -116,7 +117,7 @@ def test_resumed_run_asks_nothing_twice_and_ends_in_the_same_agent(tmp_path, fre
 
 def test_run_that_dies_with_open_pairs_asks_them_again(tmp_path, fresh, compiled):
     office = Office(tmp_path)
-    acted, _, chosen, _ = jax.jit(lambda state: training.propose(state, env=ENV, config=CONFIG))(fresh)
+    acted, _, chosen, _ = PROPOSE(fresh)
     office.people.ask(chosen, acted)
     office.answer(office.desk.next("screen", "eve"))
     office.store.close()
@@ -183,7 +184,7 @@ def test_an_answer_that_is_taken_back_teaches_nothing(learnt):
 
 def test_cannot_tell_is_asked_but_not_learnt_from(tmp_path, fresh):
     office = Office(tmp_path)
-    acted, _, chosen, _ = jax.jit(lambda state: training.propose(state, env=ENV, config=CONFIG))(fresh)
+    acted, _, chosen, _ = PROPOSE(fresh)
     office.people.ask(chosen, acted)
     first, second = office.desk.open_pairs()
     office.answer(office.desk.next("screen", "eve"), "cannot_tell")
@@ -197,7 +198,7 @@ def test_cannot_tell_is_asked_but_not_learnt_from(tmp_path, fresh):
 
 def test_model_is_asked_what_it_thinks_before_it_is_told(learnt):
     office, state = learnt
-    _, _, chosen, _ = training.propose(state, env=ENV, config=CONFIG)
+    _, _, chosen, _ = PROPOSE(state)
     office.people.ask(chosen, state)
     shown = office.desk.next("screen", "eve")
     row = shown.pair - 5  # the first four are answered
@@ -214,7 +215,7 @@ def test_model_is_asked_what_it_thinks_before_it_is_told(learnt):
 
 def test_model_is_asked_again_when_an_answer_is_changed(learnt):
     office, state = learnt
-    _, _, chosen, _ = training.propose(state, env=ENV, config=CONFIG)
+    _, _, chosen, _ = PROPOSE(state)
     office.people.ask(chosen, state)
     record = office.store.segments([1])[0]
     returns = reward_ensemble.member_rewards(
@@ -227,7 +228,7 @@ def test_model_is_asked_again_when_an_answer_is_changed(learnt):
 
 def test_what_a_round_could_not_ask_is_asked_later(tmp_path, fresh):
     office = Office(tmp_path)
-    acted, _, chosen, _ = jax.jit(lambda state: training.propose(state, env=ENV, config=CONFIG))(fresh)
+    acted, _, chosen, _ = PROPOSE(fresh)
     nothing = dataclasses.replace(chosen, asked=jnp.zeros_like(chosen.asked))  # no segment without a reset
     office.people.ask(nothing, acted)
     assert office.store.num_pairs() == 0

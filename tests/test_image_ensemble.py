@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from rlhf_jax import environments, normalisation, preferences, reward_ensemble
 from rlhf_jax.config import RewardConfig
@@ -42,7 +43,7 @@ def fitted(observation, dropout, seed=0, fit_steps=1):
     config = RewardConfig(members=MEMBERS, hidden=(8,), fit_steps=fit_steps, batch_size=1, dropout=dropout, l2=0.0)
     ensemble = reward_ensemble.init(jax.random.key(1), env=env(), config=config)
     moments = normalisation.for_observations(env())
-    fit = jax.jit(
+    fit = tiny.quick_jit(
         lambda key: reward_ensemble.fit(key, ensemble, buffer(observation), moments, env=env(), config=config)
     )
     return np.asarray(fit(jax.random.key(seed))[0].params["params"]["Dense_1"]["kernel"])

@@ -145,6 +145,11 @@ def test_agents_share_the_devices_that_they_use(monkeypatch):
 
 def test_there_is_memory(monkeypatch, tmp_path):
     pendulum = rlhf_jax.make("Pendulum-v1")
+    monkeypatch.setattr(memory, "_CONTAINER", tmp_path)
     free = memory._available(2, pendulum)
     monkeypatch.setattr(memory, "_MEMORY", tmp_path / "missing")
     assert 2**20 < free < memory._available(2, pendulum)
+    for limit, available in (("max\n", memory._available(2, pendulum)), ("5000\n", 4000)):
+        (tmp_path / "memory.max").write_text(limit)
+        (tmp_path / "memory.current").write_text("1000\n")
+        assert memory._available(2, pendulum) == available

@@ -9,6 +9,7 @@ import numpy as np
 import probes
 import pytest
 import reference
+import tiny
 
 from rlhf_jax import normalisation, ppo, rollout
 from rlhf_jax.config import PPOConfig
@@ -117,7 +118,7 @@ def one_update():
     start = rollout.init(key_env, env=env, num_envs=4)
     steps = rollout.rollout(key_act, start, policy, env=env, num_steps=8)[1]
 
-    @jax.jit
+    @tiny.quick_jit
     def update(key, progress, learning_rate_decay):
         config = dataclasses.replace(CONFIG, learning_rate_decay=learning_rate_decay)
         return ppo.update(key, state, steps, steps.true_reward, progress, env=env, config=config)
@@ -170,7 +171,7 @@ def trained(probe, config=CONFIG, iterations=60):
         agent, _ = ppo.update(key_learn, agent, steps, steps.true_reward, progress, env=env, config=config)
         return (environments, agent), None
 
-    @jax.jit
+    @tiny.quick_jit
     def train(key):
         key_env, key_agent, key_loop = jax.random.split(key, 3)
         carry = rollout.init(key_env, env=env, num_envs=8), ppo.init(key_agent, env=env, config=config)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from rlhf_jax import environments, normalisation, preferences, reward_ensemble
 from rlhf_jax.config import RewardConfig
@@ -67,7 +68,7 @@ def untrained():
     return reward_ensemble.init(jax.random.key(1), env=env(), config=CONFIG)
 
 
-@jax.jit
+@tiny.quick_jit
 def fit(key, ensemble, data, config=CONFIG):
     """Compiled once; the numbers of the config may differ from call to call."""
     return reward_ensemble.fit(key, ensemble, data, moments(), env=env(), config=config)

@@ -12,8 +12,9 @@ from rlhf_jax import checkpoint, run_folder, settings
 from rlhf_jax.config import TEACHER_PRESETS
 
 ITERATIONS = 12
-TINY = tiny.words(iterations=ITERATIONS, num_envs=2, rollout_length=40)
-SHORT = ["--set", "queries.segment_length=10"]
+L2 = ("0.1", "0.2", "0.3")
+# The full method of all three studies is one program, with eight agents, and is compiled once.
+TINY = tiny.words(iterations=ITERATIONS, num_envs=2, rollout_length=60)
 CONDITIONS = {
     "ablations": [
         "full",
@@ -30,7 +31,7 @@ CONDITIONS = {
     ],
     "pendulum": [
         *(f"true_reward/ppo.learning_rate={rate}" for rate in ("1e-3", "3e-3")),
-        *(f"labels_6/ppo.learning_rate={r},reward.l2={l2}" for r in ("1e-3", "3e-3") for l2 in ("0.1", "0.2")),
+        *(f"labels_12/ppo.learning_rate={r},reward.l2={l2}" for r in ("1e-3", "3e-3") for l2 in L2),
     ],
 }
 
@@ -39,11 +40,11 @@ CONDITIONS = {
 def studies(command_lines, tmp_path_factory):
     """One small run of each study, the ablations interrupted in their second program and gone on with."""
     folder = tmp_path_factory.mktemp("studies")
-    sweeps = ["--sweep", "ppo.learning_rate=1e-3,3e-3", "--sweep", "reward.l2=0.1,0.2"]
+    sweeps = ["--sweep", "ppo.learning_rate=1e-3,3e-3", "--sweep", f"reward.l2={','.join(L2)}"]
     arguments = {
-        "ablations": ["--labels", "12", "--seeds", "2", *TINY, "--set", "rollout_length=60"],
-        "label_efficiency": ["--labels", "12,6", "--rules", "disagreement", "--seeds", "2", *TINY, *SHORT],
-        "pendulum": ["--labels", "6", "--seeds", "1", *sweeps, *TINY, *SHORT],
+        "ablations": ["--labels", "12", "--seeds", "2", *TINY],
+        "label_efficiency": ["--labels", "12,6", "--rules", "disagreement", "--seeds", "2", *TINY],
+        "pendulum": ["--labels", "12", "--seeds", "1", *sweeps, *TINY],
     }
     jobs = [
         {"module": name, "arguments": [*words, "--out", name], "folder": str(folder)}
@@ -157,8 +158,8 @@ def test_table_has_a_line_for_every_agent(studies, name):
 def test_swept_values_reach_their_agents(studies):
     with (studies[0] / "pendulum" / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
-    learning = [(float(row["ppo.learning_rate"]), float(row["reward.l2"])) for row in rows if row["labels"] == "6"]
-    assert learning == [(0.001, 0.1), (0.001, 0.2), (0.003, 0.1), (0.003, 0.2)]
+    learning = [(float(row["ppo.learning_rate"]), float(row["reward.l2"])) for row in rows if row["labels"] == "12"]
+    assert learning == [(rate, float(l2)) for rate in (0.001, 0.003) for l2 in L2]
     assert len({row["eval_return"] for row in rows}) == len(rows)
 
 

@@ -1,5 +1,9 @@
 """Settings of runs that are over in seconds."""
 
+import functools
+
+import jax
+
 NETWORKS = {
     "queries.candidates": 2,
     "labels.warmup": 2,
@@ -13,6 +17,10 @@ NETWORKS = {
 
 SOME_OPTIMISATION = "--xla_backend_optimization_level=1"
 """As in pytest's own processes: for runs that equal what is computed there, or that evaluate networks of images."""
+
+
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+"""`jax.jit` for what runs for less time than it compiles, and is not compared bit for bit."""
 
 
 def words(**settings):

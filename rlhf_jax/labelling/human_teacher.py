@@ -17,12 +17,14 @@ from rlhf_jax.labelling.desk import Desk
 from rlhf_jax.labelling.label_store import LabelStore
 from rlhf_jax.labelling.progress import Progress
 from rlhf_jax.queries import Queries
+from rlhf_jax.reward_ensemble import RewardEnsemble
 from rlhf_jax.teacher import Answers
 from rlhf_jax.training import Metrics, TrainState
 
 LEAD = 8
 """How many pairs without an answer the agent may leave behind it, unless it is told to wait for each batch."""
 
+_JUDGED = 8  # pairs that the model thinks of at once: few are open at a time, and those of images take long
 _CLOSING = 2  # iterations at the end that wait for every answer: one alone may have more answers than slots
 _PATIENCE = 0.2  # seconds between looks at whether the run was stopped
 
@@ -47,11 +49,14 @@ def iterations(
     propose, absorb = (jax.jit(partial(half, env=env, config=config)) for half in (training.propose, training.absorb))
     while (iteration := int(state.iteration)) < config.iterations:
         acted, steps, chosen, acting = propose(state)
+        # The same as the copy that was made of them, and with images gigabytes.
+        acted = dataclasses.replace(acted, preferences=state.preferences)
         people.ask(chosen, acted)
         if not people.wait(iteration, stopped):
             return
         acted, asked, answers = people.answers(acted)
         state, learning = absorb(acted, steps, asked, answers)
+        del acted
         yield state, acting | learning
 
 
@@ -82,18 +87,18 @@ class HumanTeacher:
         due_slots = (jnp.arange(self._slots) < due) & chosen.asked.any()
         records = pairs.to_records(dataclasses.replace(chosen, asked=due_slots), self._store.source.layout)
         new = self._store.ask(records, iteration, [random.random() < 0.5 for _ in records])
-        likely = self._think(state, [*self._desk.open_pairs(), *new])
-        self._desk.tell(iteration, likely, lambda pair: self._think(state, [pair]).get(pair))
+        # Not of the state: the desk keeps this until it is told again, and with it whatever it refers to.
+        think = partial(self._think, state.ensemble, int(state.preferences.added) > 0)
+        self._desk.tell(iteration, think([*self._desk.open_pairs(), *new]), lambda pair: think([pair]).get(pair))
         self._desk.ask(new)
 
-    def _think(self, state: TrainState, asked: list[int]) -> dict[int, float]:
-        if int(state.preferences.added) == 0:
-            return {}
-        batches = [asked[i : i + self._slots] for i in range(0, len(asked), self._slots)]
+    def _think(self, ensemble: RewardEnsemble, taught: bool, asked: list[int]) -> dict[int, float]:
+        """Returns how likely the first clip of each pair is preferred; nothing before anything was learnt."""
         thoughts: dict[int, float] = {}
-        for batch in batches:
-            queried = pairs.to_queries(self._store.segments(batch), self._slots)
-            probabilities = np.asarray(self._judge(state.ensemble, queried.observation, queried.action))
+        for i in range(0, len(asked) if taught else 0, _JUDGED):
+            batch = asked[i : i + _JUDGED]
+            queried = pairs.to_queries(self._store.segments(batch), _JUDGED)
+            probabilities = np.asarray(self._judge(ensemble, queried.observation, queried.action))
             thoughts |= dict(zip(batch, probabilities[: len(batch)].tolist(), strict=True))
         return thoughts
 
