@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 
 import rlhf_jax
 from experiments import evaluation, memory, results
@@ -29,7 +28,7 @@ def found():
         patch.setattr(evaluation, "plan", lambda env: evaluation.Plan(STARTS, EPISODES, env.horizon))
         patch.setattr(evaluation, "_judge", judge)
         state = training.init(jax.random.key(0), env=env, config=config)
-        return env, jax.device_get(tiny.quick_jit(lambda s: evaluation.evaluate(s, env=env, config=config))(state))
+        return env, jax.device_get(jax.jit(lambda s: evaluation.evaluate(s, env=env, config=config))(state))
 
 
 def test_each_kind_of_states_is_that_of_its_policy(found):

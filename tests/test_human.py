@@ -142,7 +142,6 @@ def test_people_teach_by_pictures(environment, tmp_path):
     """Clips are shown, answers that are not about the score are learnt from, and labels and returns are drawn."""
     folder, settings = tmp_path / "run", {"iterations": 3, "num_envs": 2, "rollout_length": 20, "ppo__epochs": 1}
     settings |= {"labels__warmup": 1, "queries__segment_length": 5, "queries__candidates": 1, "reward__members": 2}
-    environment = environment | {"XLA_FLAGS": f"{environment['XLA_FLAGS']} {tiny.SOME_OPTIMISATION}"}
     short = ["--import", "short_games", *tiny.words(**settings)]
     run = Run(environment, "--env", "PongNoFrameskip-v4", "--labels", 4, "--out", folder, *short)
     address = run.address()

@@ -41,7 +41,6 @@ def runs(command_lines, tmp_path_factory):
     for name, (module, *arguments) in RUNS.items():
         arguments = [*arguments, "--out", name, "--import", "short_games"]
         jobs[name] = {"module": module, "arguments": arguments, "folder": str(folder)}
-        jobs[name]["xla_flags"] = tiny.SOME_OPTIMISATION
     jobs["stopped"] = jobs["atari"] | {"interrupt": "return (labels): labels_6"}
     jobs["atari"] |= {"arguments": ["--out", "atari", "--resume", "--import", "short_games"]}
     order = ["moving_dot", "minatar", "stopped", "atari"]

@@ -16,7 +16,7 @@ NETWORKS = {
 }
 
 SOME_OPTIMISATION = "--xla_backend_optimization_level=1"
-"""As in pytest's own processes: for runs that equal what is computed there, or that evaluate networks of images."""
+"""As in pytest's own processes: for runs that equal what is computed there."""
 
 
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
