@@ -51,9 +51,9 @@ def test_a_stored_reward_is_trained_on_by_the_preset_and_keeps_its_networks():
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_grids_are_learnt_from_clips_of_the_paper(name):
-    """25 steps, but ten of Breakout, where that is the time between two hits; 1,400 labels, and a million steps."""
+    """25 steps; 1,400 labels, and a million steps."""
     config = presets.preset(name)
-    assert config.queries.segment_length == (10 if name == "Breakout-MinAtar" else 25)
+    assert config.queries.segment_length == 25
     assert config.labels.budget == 1400
     assert 0.97e6 < config.iterations * config.num_envs * config.rollout_length < 1.02e6
 
