@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from rlhf_jax import convolution
 from rlhf_jax.convolution import PAPER, Convolutions
@@ -31,7 +32,8 @@ def test_im2col_is_a_convolution(height, width, channels, size, stride):
     kernel = jax.random.normal(jax.random.key(1), (size, size, channels, 5)) / size
 
     def outcome(form):
-        return jax.value_and_grad(lambda x, kernel: jnp.sin(form(x, kernel, stride)).sum(), (0, 1))(x, kernel)
+        loss = lambda x, kernel: jnp.sin(form(x, kernel, stride)).sum()  # noqa: E731
+        return tiny.quick_jit(jax.value_and_grad(loss, (0, 1)))(x, kernel)
 
     ours, theirs = outcome(convolution.im2col), outcome(convolution.lax_convolution)
     values = convolution.im2col(x, kernel, stride), convolution.lax_convolution(x, kernel, stride)
@@ -81,7 +83,7 @@ def test_in_parts_as_whole(count, monkeypatch):
     x = images(count, 9, 9, 2)
 
     def outcome():
-        return jax.value_and_grad(lambda params: jnp.sin(network.apply(params, x)).sum())(params)
+        return tiny.quick_jit(jax.value_and_grad(lambda params: jnp.sin(network.apply(params, x)).sum()))(params)
 
     monkeypatch.setattr(convolution, "_PATCHES", 16 * 288)
     parts = outcome()
@@ -110,7 +112,7 @@ def test_agents_abreast_see_as_each_does_alone():
     params = jax.vmap(lambda key: initialise(key, network, jnp.zeros((9, 9, 2))))(keys)
 
     def outcome(params, x):
-        return jax.value_and_grad(lambda params: jnp.sin(network.apply(params, x)).sum())(params)
+        return tiny.quick_jit(jax.value_and_grad(lambda params: jnp.sin(network.apply(params, x)).sum()))(params)
 
     together, outcome = jax.jit(jax.vmap(outcome))(params, x), jax.jit(outcome)
     for i in range(2):

@@ -11,7 +11,7 @@ from rlhf_jax.labelling.label_store import LabelStore
 
 TINY = tiny.words(num_envs=4, rollout_length=40, queries__segment_length=10)
 ODD = ["--import", "odd_teachers", "--set"]
-RUN = ["--labels", "6", "--seeds", "1", "--set", "iterations=4", *TINY, "--set"]
+RUN = ["--labels", "12,6,3", "--seeds", "2", *tiny.STUDY, "--set"]  # one program with those of `test_studies`
 JOBS = {
     "silent": ("gather", ["--labels", "16", *TINY, "--set", "teacher.silence_below=0"]),
     "nan": ("gather", ["--labels", "16", *TINY, *ODD, "teacher.name=sometimes_nan"]),
@@ -55,8 +55,9 @@ def test_a_teacher_that_becomes_nan_stops_the_gathering_before_anything_is_store
 def test_a_run_says_that_all_answers_are_ties(ran):
     status, _, err = ran[1]["tied"]
     assert status == 0
-    (line, last) = [line for line in err.splitlines() if "nothing to learn from so far" in line]
-    assert line.startswith("labels_6: ") and "(6 ties, 0 queries without an answer)" in last
+    lines = [line for line in err.splitlines() if "nothing to learn from so far" in line]
+    (line, last) = [line for line in lines if "labels_6: " in line]
+    assert line.startswith("labels_6: ") and "(12 ties, 0 queries without an answer)" in last  # of two agents
 
 
 @pytest.mark.parametrize("name, words", [("of_two", "TypeError"), ("first_one", "[2] whole numbers")])

@@ -108,8 +108,9 @@ def test_killed_eight_times_amid_answers_it_loses_none(environment, tmp_path):
 
 def test_interrupted_run_keeps_everything_and_says_how_to_go_on(environment, tmp_path):
     folder = tmp_path / "run"
-    tiny = ["iterations=6", "num_envs=4", "rollout_length=40", "queries.segment_length=10", "labels.warmup=1"]
-    run = Run(environment, "--labels", 16, "--out", folder, *(word for text in tiny for word in ("--set", text)))
+    small = ["iterations=6", "num_envs=4", "rollout_length=40", "queries.segment_length=10", "labels.warmup=1"]
+    small += ["ppo.hidden=8", "ppo.minibatches=2", "reward.hidden=8"]  # as in `killed_runs`, which is evaluated alike
+    run = Run(environment, "--labels", 16, "--out", folder, *(word for text in small for word in ("--set", text)))
     address = run.address()
     answering = threading.Thread(target=_answer, args=(address, folder, 6), daemon=True)
     answering.start()

@@ -26,7 +26,7 @@ def test_vectors_have_the_defaults():
 
 def test_people_see_clips_of_a_second_at_least():
     names = ["MovingDot-v0", "Breakout-MinAtar", "Pendulum-v1", "PongNoFrameskip-v4"]
-    assert [presets.for_people(name).queries.segment_length for name in names] == [20, 20, 30, 25]
+    assert [presets.for_people(name).queries.segment_length for name in names] == [20, 25, 30, 25]
     dot = presets.preset("MovingDot-v0")
     assert dot.queries.segment_length < 20
     assert presets.for_people("MovingDot-v0").reward == dot.reward

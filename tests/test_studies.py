@@ -11,10 +11,9 @@ from experiments import seed_statistics
 from rlhf_jax import checkpoint, run_folder, settings
 from rlhf_jax.config import TEACHER_PRESETS
 
-ITERATIONS = 12
+ITERATIONS = tiny.STUDY_ITERATIONS
 L2 = ("0.1", "0.2", "0.3")
-# The full method of all three studies is one program, with eight agents, and is compiled once.
-TINY = tiny.words(iterations=ITERATIONS, num_envs=2, rollout_length=60)
+TINY = tiny.STUDY
 CONDITIONS = {
     "ablations": [
         "full",

@@ -27,3 +27,8 @@ def words(**settings):
     """Returns them and others, whose dots are written `__`, as words of a command line."""
     named = {name.replace("__", "."): value for name, value in settings.items()}
     return [word for path, value in {**NETWORKS, **named}.items() for word in ("--set", f"{path}={value}")]
+
+
+STUDY_ITERATIONS = 12
+STUDY = words(iterations=STUDY_ITERATIONS, num_envs=2, rollout_length=60)
+"""Words of runs of eight agents with up to 12 labels, which are one program and compiled once."""
