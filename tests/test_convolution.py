@@ -112,9 +112,9 @@ def test_agents_abreast_see_as_each_does_alone():
     params = jax.vmap(lambda key: initialise(key, network, jnp.zeros((9, 9, 2))))(keys)
 
     def outcome(params, x):
-        return tiny.quick_jit(jax.value_and_grad(lambda params: jnp.sin(network.apply(params, x)).sum()))(params)
+        return jax.value_and_grad(lambda params: jnp.sin(network.apply(params, x)).sum())(params)
 
-    together, outcome = jax.jit(jax.vmap(outcome))(params, x), jax.jit(outcome)
+    together, outcome = tiny.quick_jit(jax.vmap(outcome))(params, x), tiny.quick_jit(outcome)
     for i in range(2):
         alone = outcome(jax.tree.map(lambda leaf, i=i: leaf[i], params), x[i])
         for mine, other in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
