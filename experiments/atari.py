@@ -15,7 +15,7 @@ from absl import flags  # noqa: E402
 from experiments import command_line, pixels, run_flags, sweep  # noqa: E402
 from rlhf_jax.environments import atari  # noqa: E402
 
-for module in (run_flags, sweep, pixels):
+for module in (run_flags, sweep, pixels, command_line):
     flags.adopt_module_key_flags(module)
 _ENV = flags.DEFINE_string("env", "PongNoFrameskip-v4", "The game.")
 # Two conditions of four agents with 1,400 pairs of pictures would take 16 GiB.

@@ -62,7 +62,7 @@ def check(conditions: dict[str, Config], num_seeds: int) -> None:
     needed = f"the preference buffer of an agent takes {_words(buffer)}, all agents with their rollouts {_words(total)}"
     available = min(_available(agents, env) for _, agents in programs)
     if total > available:
-        free = f"{_words(available)} are free"
+        free = f"there is {_words(available)} free"
         raise ValueError(f"{needed}, but {free}; ask for fewer --seeds or labels, or shorter segments")
     session.say(needed)
 
@@ -110,4 +110,6 @@ def _bytes(tree: object) -> int:
 
 
 def _words(count: int) -> str:
+    if count < 2**20:
+        return f"{count / 2**10:.0f} KiB"
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

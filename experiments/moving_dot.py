@@ -13,7 +13,7 @@ from absl import flags  # noqa: E402
 
 from experiments import command_line, pixels, run_flags, sweep  # noqa: E402
 
-for module in (run_flags, sweep, pixels):
+for module in (run_flags, sweep, pixels, command_line):
     flags.adopt_module_key_flags(module)
 _LABELS = flags.DEFINE_list("labels", ["500"], "Label budgets, a condition each, beside the true reward.")
 

@@ -18,7 +18,7 @@ import rlhf_jax  # noqa: E402
 from experiments import command_line, figures, pendulum_return, results, run_flags, session, study, sweep  # noqa: E402
 from rlhf_jax import run_folder, settings  # noqa: E402
 
-for module in (run_flags, sweep):
+for module in (run_flags, sweep, command_line):
     flags.adopt_module_key_flags(module)
 _SEEDS = flags.DEFINE_integer("seeds", 8, "Agents per condition.", lower_bound=1)
 _LABELS = flags.DEFINE_list(

@@ -126,13 +126,13 @@ class Actor(nn.Module):
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> Gaussian | Categorical:
+        """Returns the distributions of `[...]` actions."""
         x = observation
         for width in self.hidden:
             x = nn.leaky_relu(nn.Dense(width)(x), self.leak)
-        if not self.continuous:
-            out = nn.Dense(self.action_size)(x)
-            return Categorical(out)
         out = nn.Dense(self.action_size)(x)
+        if not self.continuous:
+            return Categorical(out)
         log_std = self.param("log_std", nn.initializers.zeros, (self.action_size,)) + jnp.log(self.initial_std)
         return Gaussian(out, jnp.broadcast_to(log_std, out.shape))
 
@@ -149,6 +149,7 @@ class Critic(nn.Module):
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> jax.Array:
+        """Returns `[...]` values."""
         x = observation
         for width in self.hidden:
             x = nn.leaky_relu(nn.Dense(width)(x), self.leak)

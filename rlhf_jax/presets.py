@@ -128,7 +128,7 @@ def _atari(env: str) -> Config:
         reward=RewardConfig(
             members=3,
             hidden=(64,),
-            # Of 400 pairs the places of things are learnt, whole pictures are not.
+            # From 400 pairs the places of things are learnt; from whole pictures nothing is.
             keypoints=True,
             fit_steps=8,
             batch_size=16,

@@ -200,7 +200,7 @@ def make(name: str) -> AtariEnvironment:
         name=name,
         base=None,
         params=None,
-        horizon=27_000,
+        horizon=30 * STEPS_PER_MINUTE,
         observation_shape=(_SIZE, _SIZE, _STACK),
         observation_dtype=jnp.dtype(jnp.uint8),
         continuous=False,
