@@ -164,7 +164,9 @@ class Progress:
         parts = []
         for name, values in returns.items():
             known = values["return"][np.isfinite(values["return"])]
-            parts.append(f"{name} {f'{known.mean():.0f}' if known.size else '–'} ({values['labels'].max()})")
+            mean = known.mean() if known.size else np.nan
+            decimals = 1 if abs(mean) < 100 else 0  # 0.4 of Breakout is not 0.
+            parts.append(f"{name} {f'{mean:.{decimals}f}' if known.size else '–'} ({values['labels'].max()})")
         line = (
             f"[{'█' * width}{'·' * (20 - width)}] iteration {done}/{self._starts.stop}, {left:.0f} s left; "
             f"return (labels): {', '.join(parts)}"

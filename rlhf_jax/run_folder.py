@@ -209,7 +209,9 @@ def load_policy(
       seed: of the agent; may be left out if there is only one.
 
     Returns:
-      The deterministic policy: `[..., *observation]` to actions in the units of the environment, both NumPy.
+      The deterministic policy: `[..., *observation]` to actions in the units of the environment, both NumPy. Images are
+      those of `rlhf_jax.make`: of Atari the last four frames, `[84, 84, 4]` uint8, with the score blanked, and actions
+      are indices into the game's minimal set.
 
     Raises:
       ValueError: there is no such run, condition, seed or checkpoint.
