@@ -201,12 +201,7 @@ def _only(whose: str, what: str, wanted: Any, known: list[Any]) -> Any:
 def load_policy(
     path: str | Path, condition: str | None = None, seed: int | None = None
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Loads a trained policy from the folder of a run.
-
-    Args:
-      path: the folder.
-      condition: such as "true_reward" or "labels_700"; may be left out if there is only one.
-      seed: of the agent; may be left out if there is only one.
+    """Loads a trained policy from the folder of a run; path, condition and seed are those of `load_state`.
 
     Returns:
       The deterministic policy: `[..., *observation]` to actions in the units of the environment, both NumPy. Images are
