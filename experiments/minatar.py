@@ -1,8 +1,7 @@
 """MinAtar's games and a small Pong from synthetic preferences, beside the same agents on the true reward.
 
 Clips of 25 steps are the paper's for Atari, and 1,400 labels its most for robots; BUILD_NOTES.md says what differs. On
-Breakout agents come to 85 % of the return of those on the true reward, eight agents of four seeds in an hour and a half
-on two cores.
+Breakout agents come to 85 % of the mean return of those on the true reward (four seeds).
 
     python -m experiments.minatar --env Breakout-MinAtar
 """

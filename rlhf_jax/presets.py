@@ -95,7 +95,7 @@ def _minatar(env: str) -> Config:
             members=3,
             hidden=(64,),
             zero_median=True,
-            # What is short is the fit, not labels: batches of 16, or a quarter of the steps, teach less.
+            # On Breakout the fit is what is short, not labels. The other games have not been measured.
             fit_steps=80,
             batch_size=32,
             learning_rate=3e-3,
@@ -128,7 +128,7 @@ def _atari(env: str) -> Config:
         reward=RewardConfig(
             members=3,
             hidden=(64,),
-            # From 400 pairs the places of things are learnt; from whole pictures nothing is.
+            # From 400 pairs more is learnt of the places of things than of whole pictures.
             keypoints=True,
             fit_steps=8,
             batch_size=16,
