@@ -180,7 +180,7 @@ def probabilities_now(folder: Path, records: np.ndarray) -> np.ndarray:
     """Returns the `[P]` probability of slot 0 as the model of the newest checkpoint sees it; NaN if there is none."""
     if checkpoint.latest(folder / "checkpoints") is None:
         return np.full(len(records), np.nan)
-    config, state = run_folder.load_state(folder)
+    config, state = run_folder.load_state(folder, preferences=False)
     env = rlhf_jax.make(config.env)
     judge = jax.jit(partial(reward_ensemble.preference_probability, env=env, config=config.reward))
     return np.asarray(judge(state.ensemble, jnp.asarray(records["observation"]), jnp.asarray(records["action"])))

@@ -112,7 +112,7 @@ def main(path: str) -> None:
     with command_line.refusing():
         for config in run_folder.load(Path(path)).conditions.values():
             rendering.require(config.env)
-        config, state = run_folder.load_state(path, _CONDITION.value, _SEED.value)
+        config, state = run_folder.load_state(path, _CONDITION.value, _SEED.value, preferences=False)
         env = rlhf_jax.make(config.env)
     out = command_line.new_file(Path(_OUT.value or Path(path, "replay.gif")))
     num_steps = min(_STEPS.value or (atari.STEPS_PER_MINUTE if env.emulated else env.horizon), env.horizon)

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 
 
-def _manager(folder: Path, keep: int = 2) -> Any:
+def _manager(folder: Path) -> Any:
     import orbax.checkpoint as ocp  # Here, not above: loading a policy should not wait for it before it complains.
 
-    return ocp.CheckpointManager(folder.absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=keep))
+    return ocp.CheckpointManager(folder.absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=2))
 
 
 def save(folder: Path, iteration: int, tree: Any) -> None:
@@ -42,10 +42,12 @@ def restore(folder: Path, iteration: int, like: Any) -> Any:
     Args:
       folder: of the checkpoints.
       iteration: which one.
-      like: a pytree of arrays or of `jax.ShapeDtypeStruct`, of the structure, shapes and dtypes that are expected.
+      like: a pytree of arrays or of `jax.ShapeDtypeStruct`, of the structure, shapes and dtypes that are expected;
+        leaves that are `...` are not read.
 
     Returns:
-      The pytree, bit for bit as it was saved, on the first device; it may have been saved from others.
+      The pytree, bit for bit as it was saved, on the first device; it may have been saved from others. What is not read
+      stays `...`.
 
     Raises:
       ValueError: the checkpoint is damaged, or of another program.
@@ -54,15 +56,18 @@ def restore(folder: Path, iteration: int, like: Any) -> Any:
 
     # Named, because orbax would otherwise ask for the devices that the checkpoint was saved from.
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
+    read = lambda x: x is not ...  # noqa: E731
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here) if read(x) else x, like)
+    how = jax.tree.map(lambda x: ocp.ArrayRestoreArgs(sharding=here, dtype=x.dtype) if read(x) else x, shapes)
     try:
         with _manager(folder) as manager:
-            tree = manager.restore(iteration, args=ocp.args.StandardRestore(shapes))
+            tree = manager.restore(iteration, args=ocp.args.PyTreeRestore(item=shapes, restore_args=how))
     except Exception as error:  # Orbax raises a dozen kinds, by what exactly is missing or damaged.
         # It leaves tasks behind that failed alike, of which asyncio would tell at some later time.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ValueError(f"checkpoint {iteration} in {folder} is damaged or of another program: {reason}") from error
-    if any(found.shape != x.shape for found, x in zip(jax.tree.leaves(tree), jax.tree.leaves(shapes), strict=True)):
+    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(shapes), strict=True)
+    if any(read(x) and found.shape != x.shape for found, x in pairs):
         raise ValueError(f"checkpoint {iteration} in {folder} is of another program: its arrays have other shapes")
     return tree

@@ -32,18 +32,21 @@ def initialise(
     Reference: He et al. 2015, "Delving deep into rectifiers".
     """
     shapes = jax.eval_shape(network.init, key, *examples)
-    leaves, structure = jax.tree.flatten(shapes)
+    paths, leaves = zip(*jax.tree.leaves_with_path(shapes), strict=True)
     lead = () if copies is None else (copies,)
     noise = jax.random.normal(key, (*lead, sum(leaf.size for leaf in leaves)))
-    # Leaves are in the order of names, by which convolutions may come after the dense layers that follow them.
-    last_kernel = max((i for i, leaf in enumerate(leaves) if leaf.ndim == 2), default=None)
+    # Leaves are in the order of names, by which convolutions may come after the dense layers that follow them, and
+    # Dense_10 before Dense_2.
+    dense = (jax.tree_util.keystr(path) for path, leaf in zip(paths, leaves, strict=True) if leaf.ndim == 2)
+    last_kernel = max(dense, key=lambda name: (len(name), name), default=None)
     filled, offset = [], 0
-    for i, leaf in enumerate(leaves):
-        scale = math.sqrt(2.0 / math.prod(leaf.shape[:-1])) * (output_scale if i == last_kernel else 1.0)
+    for path, leaf in zip(paths, leaves, strict=True):
+        is_output = jax.tree_util.keystr(path) == last_kernel
+        scale = math.sqrt(2.0 / math.prod(leaf.shape[:-1])) * (output_scale if is_output else 1.0)
         part = noise[..., offset : offset + leaf.size].reshape(*lead, *leaf.shape)
         filled.append(scale * part if leaf.ndim > 1 else jnp.zeros((*lead, *leaf.shape)))
         offset += leaf.size
-    return jax.tree.unflatten(structure, filled)
+    return jax.tree.unflatten(jax.tree.structure(shapes), filled)
 
 
 def apply(network: nn.Module, params: Any, *inputs: jax.Array) -> Any:

@@ -30,8 +30,6 @@ from rlhf_jax import checkpoint, environments, parallel, ppo, settings, training
 from rlhf_jax.config import Config
 
 _PACKAGES = ("rlhf_jax", "jax", "jaxlib", "flax", "optax", "gymnax", "chex", "orbax-checkpoint", "numpy", "ale-py")
-
-
 LABELS = "labels.sqlite"
 
 
@@ -62,10 +60,7 @@ class RunFolder:
         groups = parallel.by_program(self.conditions)
         if len(groups) == 1:
             return [self]
-        return [
-            dataclasses.replace(self, conditions=conditions, program=f"program_{i}")
-            for i, conditions in enumerate(groups)
-        ]
+        return [dataclasses.replace(self, conditions=lanes, program=f"program_{i}") for i, lanes in enumerate(groups)]
 
     @property
     def num_agents(self) -> int:
@@ -159,7 +154,7 @@ def abstract_states(run: RunFolder) -> training.TrainState:
 
 
 def load_state(
-    path: str | Path, condition: str | None = None, seed: int | None = None
+    path: str | Path, condition: str | None = None, seed: int | None = None, *, preferences: bool = True
 ) -> tuple[Config, training.TrainState]:
     """Loads an agent from the newest checkpoint of a run.
 
@@ -167,6 +162,7 @@ def load_state(
       path: the folder.
       condition: such as "true_reward" or "labels_700"; may be left out if there is only one.
       seed: of the agent; may be left out if there is only one.
+      preferences: read them, too, which of images may be gigabytes; otherwise they are arrays without elements.
 
     Returns:
       The settings of the agent, and the agent.
@@ -181,10 +177,13 @@ def load_state(
     iteration = checkpoint.latest(run.checkpoints)
     if iteration is None:
         raise ValueError(f"{path} has no checkpoint")
-    like = {"states": abstract_states(run), "metrics": abstract_metrics(run, iteration)}
-    states = checkpoint.restore(run.checkpoints, iteration, like)["states"]
+    like = abstract_states(run)
+    if not preferences:
+        like = dataclasses.replace(like, preferences=jax.tree.map(lambda _: ..., like.preferences))
+    unread = jax.tree.map(lambda _: ..., abstract_metrics(run, iteration))
+    states = checkpoint.restore(run.checkpoints, iteration, {"states": like, "metrics": unread})["states"]
     row = list(run.conditions).index(condition) * len(run.seeds) + run.seeds.index(seed)
-    return run.conditions[condition], jax.tree.map(lambda x: x[row], states)
+    return run.conditions[condition], jax.tree.map(lambda x: np.zeros(0) if x is ... else x[row], states)
 
 
 def _only(whose: str, what: str, wanted: Any, known: list[Any]) -> Any:
@@ -215,7 +214,7 @@ def load_policy(
       >>> act = load_policy("results/pendulum/2026-01-01-120000", "labels_700", seed=0)  # doctest: +SKIP
       >>> observation, reward, *_ = gymnasium_env.step(act(observation))  # doctest: +SKIP
     """
-    config, state = load_state(path, condition, seed)
+    config, state = load_state(path, condition, seed, preferences=False)
     env = environments.make(config.env)
     policy = ppo.deterministic_policy(state.agent, env=env, config=config.ppo)
 

@@ -65,6 +65,15 @@ def test_restored_is_what_was_saved(like, saved):
     np.testing.assert_array_equal(*draws)
 
 
+def test_what_is_not_asked_for_is_not_read(saved):
+    like, expected = shapes(tree()), tree()
+    like["states"]["kernel"] = like["metrics"]["count"] = ...
+    restored = checkpoint.restore(saved, 7, like)
+    assert restored["states"].pop("kernel") is restored["metrics"].pop("count") is ...
+    del expected["states"]["kernel"], expected["metrics"]["count"]
+    assert_same(restored, expected)
+
+
 def test_relative_paths_will_do(saved, monkeypatch):
     monkeypatch.chdir(saved.parent)
     relative = saved.relative_to(saved.parent)
@@ -127,6 +136,7 @@ def test_checkpoint_without_its_content_is_refused(saved, tmp_path):
     refused(folder, 8, tree())
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # As above.
 @pytest.mark.parametrize("change", ["shape", "rank", "key", "more", "fewer", "nested"])
 def test_foreign_checkpoint_is_refused(change, saved):
     like = shapes(tree())

@@ -105,6 +105,25 @@ def test_the_same_answers_give_the_same_agent_as_the_compiled_teacher_bit_for_bi
     assert int(history[-1][0].preferences.added) == 16
 
 
+def test_one_preference_buffer_is_held_between_the_halves_of_a_round_and_between_rounds(tmp_path, fresh):
+    """With images a buffer is gigabytes; `absorb`, which holds two, is what `experiments.memory` counts."""
+    shape = fresh.preferences.observation.shape
+    count = lambda: sum(x.shape == shape for x in jax.live_arrays())  # noqa: E731
+    others, held = count(), []
+    office = Office(tmp_path)
+    rounds = office.rounds(jax.tree.map(jnp.copy, fresh))
+    answered = office.people.answers
+
+    def counting(state):
+        held.append(count() - others)
+        return answered(state)
+
+    office.people.answers = counting
+    for _ in rounds:
+        held.append(count() - others)
+    assert held == [1] * (2 * CONFIG.iterations)
+
+
 def test_resumed_run_asks_nothing_twice_and_ends_in_the_same_agent(tmp_path, fresh, compiled):
     rounds = Office(tmp_path).rounds(fresh)
     checkpoint = [next(rounds)[0] for _ in range(3)][1]  # the process dies an iteration after its last checkpoint

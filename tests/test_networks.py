@@ -185,3 +185,13 @@ def test_beside_convolutions_only_the_output_layer_starts_near_zero(shape, keypo
     assert output.shape == (16, 1) and output.std() < 0.02 * np.sqrt(2 / 16)
     for kernel in (params["Dense_0"]["kernel"], *(x for name, x in params["eyes"].items() if "kernel" in name)):
         assert kernel.std() == pytest.approx(np.sqrt(2 / np.prod(kernel.shape[:-1])), rel=0.15)
+
+
+def test_the_output_layer_is_the_last_of_more_than_ten():
+    """In the order of names Dense_10 comes before Dense_2."""
+    params = initialise(jax.random.key(9), Critic((20,) * 10), jnp.zeros(20), output_scale=0.01)["params"]
+    assert len(params) == 11
+    for i in range(11):
+        kernel = params[f"Dense_{i}"]["kernel"]
+        scale = 0.01 if i == 10 else 1.0
+        assert kernel.std() == pytest.approx(scale * np.sqrt(2 / 20), rel=0.5)

@@ -257,6 +257,9 @@ def test_condition_and_seed_may_be_left_out_where_there_is_one(pendulum, tmp_pat
     assert config == CONFIG
     for a, b in zip(jax.tree.leaves(state.agent), jax.tree.leaves(states.agent), strict=True):
         np.testing.assert_array_equal(a, b[3])
+    _, without = run_folder.load_state(run.path, "labels_4", 6, preferences=False)
+    assert all(leaf.size == 0 for leaf in jax.tree.leaves(without.preferences))
+    jax.tree.map(np.testing.assert_array_equal, without.ensemble.params, state.ensemble.params)
     alone = run_folder.create(tmp_path, "fit", {"labels_4": CONFIG}, [8])
     run_folder.start(alone, state)
     earlier, (config, state) = state, run_folder.load_state(tmp_path)
