@@ -53,8 +53,8 @@ def conditions() -> run_flags.Conditions:
     Raises:
       ValueError: a setting is unknown or wrong.
     """
-    decided = "env iterations use_true_reward reward.targets labels.budget labels.max_budget labels.initial_fraction"
-    run_flags.refuse_settings(*decided.split())
+    decided = "env iterations use_true_reward labels.budget labels.max_budget labels.initial_fraction"
+    run_flags.refuse_settings(*decided.split(), "reward.targets", "reward.frozen")
     preset = presets.for_people if _TEACHER.value == "human" else presets.preset
     config = settings.override(preset(_ENV.value), run_flags.SET.value)
     count = _LABELS.value
@@ -126,6 +126,7 @@ def _rounds(
     parts, rows = [], []
     for iteration in range(config.labels.warmup):
         acted, steps, asked, acting = propose(state)
+        acted = dataclasses.replace(acted, preferences=state.preferences)  # as in `human_teacher`
         answers = label(acted, asked)
         probability = judge(state.ensemble, asked.observation, asked.action)
         known = jnp.where(state.preferences.added > 0, probability, jnp.nan)

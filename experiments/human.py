@@ -40,13 +40,14 @@ def conditions(stored: StoredReward | None, initial: int) -> run_flags.Condition
     Raises:
       ValueError: a setting is unknown or wrong, or conflicts with the reward.
     """
-    run_flags.refuse_settings("env", "labels.budget", "labels.max_budget", "use_true_reward", "reward.targets")
+    decided = "env labels.budget labels.max_budget use_true_reward reward.targets reward.frozen"
+    run_flags.refuse_settings(*decided.split())
     budget = initial + _LABELS.value
     if stored is None:
         config = settings.override(presets.for_people(_ENV.value or "Pendulum-v1"), run_flags.SET.value)
         labels = config.labels
     else:
-        run_flags.refuse_settings("labels.initial_fraction", "labels.capacity", "reward.frozen")
+        run_flags.refuse_settings("labels.initial_fraction", "labels.capacity")
         config = stored.settings(_ENV.value, run_flags.SET.value)
         labels = dataclasses.replace(config.labels, initial_fraction=initial / budget)
     labels = dataclasses.replace(labels, budget=budget, max_budget=budget)

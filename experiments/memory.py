@@ -63,7 +63,8 @@ def check(conditions: dict[str, Config], num_seeds: int) -> None:
     available = min(_available(agents, env) for _, agents in programs)
     if total > available:
         free = f"there is {_words(available)} free"
-        raise ValueError(f"{needed}, but {free}; ask for fewer --seeds or labels, or shorter segments")
+        fewer = "fewer --seeds or labels" if num_seeds > 1 else "fewer labels"
+        raise ValueError(f"{needed}, but {free}; ask for {fewer}, or shorter segments")
     session.say(needed)
 
 
@@ -78,9 +79,21 @@ def _program_bytes(env: Environment, config: Config, agents: int) -> int:
     buffer, meanwhile = buffer_bytes(env, config), 2 * rollout_bytes(env, config)
     if acting < agents:  # Those that wait for their turn are one array, which the one that acts is cut out of.
         meanwhile += buffer
-    if "k_centre" in config.queries.selection:  # These rules compare with all that was answered, in 32 bits a number.
-        meanwhile += 4 * buffer // jax.numpy.dtype(env.observation_dtype).itemsize
+    if "k_centre" in config.queries.selection:
+        meanwhile += _features_bytes(env, config)
     return max(2 * agents * buffer + acting * meanwhile, agents * buffer + acting * evaluation_bytes(env))
+
+
+def _features_bytes(env: Environment, config: Config) -> int:
+    """Returns the bytes of what rules compare pairs by, in 32 bits a number.
+
+    First those of all answered steps are there twice, on their way to means over segments; then those of the rollout,
+    their sums from the first step on, and the windows'. Beside them, of each answer the means of both segments, and
+    these added and subtracted.
+    """
+    answers, size = config.labels.kept, math.prod(env.observation_shape) + env.action_size
+    answered = 2 * answers * 2 * config.queries.segment_length
+    return 4 * size * (max(answered, 3 * config.rollout_length * config.num_envs) + 4 * answers)
 
 
 def _available(agents: int, env: Environment) -> int:

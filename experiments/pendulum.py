@@ -32,9 +32,7 @@ def conditions(labels: list[str], assignments: list[str]) -> dict[str, rlhf_jax.
     Raises:
       ValueError: a budget is not a positive whole number, or a setting is unknown or wrong.
     """
-    for name in ("labels.budget", "labels.max_budget", "use_true_reward"):
-        if any(text.split("=")[0].strip() == name for text in assignments):
-            raise ValueError(f"--set {name} has no say here: the conditions come from --labels")
+    run_flags.refuse_settings("labels.budget", "labels.max_budget", "use_true_reward", "reward.frozen")
     return sweep.swept(run_flags.true_reward_and_labels(settings.override(rlhf_jax.Config(), assignments), labels))
 
 

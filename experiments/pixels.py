@@ -23,7 +23,7 @@ def conditions(env_name: str, labels: list[str]) -> run_flags.Conditions:
     Raises:
       ValueError: a budget is not a positive whole number, or a setting is unknown or wrong.
     """
-    run_flags.refuse_settings("env", "labels.budget", "labels.max_budget", "use_true_reward")
+    run_flags.refuse_settings("env", "labels.budget", "labels.max_budget", "use_true_reward", "reward.frozen")
     base = settings.override(presets.preset(env_name), run_flags.SET.value)
     lanes = run_flags.true_reward_and_labels(base, labels)
     return sweep.swept(lanes | {"true_reward": run_flags.without_preferences(lanes["true_reward"])})

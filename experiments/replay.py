@@ -2,7 +2,8 @@
 
     python -m experiments.replay results/pendulum/<time> --condition labels_700 --seed 0
 
-Works on the folder of every run. Each reward is drawn to a scale of its own; what matters is whether they go together.
+Works on the folder of every run but CartPole's. Each reward is drawn to a scale of its own; what matters is whether
+they go together.
 """
 
 import dataclasses

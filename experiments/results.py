@@ -134,13 +134,13 @@ def _row(config: Config, result: Result, name: str) -> dict[str, Any]:
 def _course(config: Config, metrics: dict[str, np.ndarray]) -> dict[str, Any]:
     """Returns what the training of a learnt reward went through.
 
-    `tie_rate` and `silence_rate` are shares of the queries; `alarms` is the first iteration, of each seed, in which the
-    learnt return had risen and the true one fallen by more than noise, None where that never was.
+    `tie_rate` and `silence_rate` are shares of this run's queries; `alarms` is the first iteration, of each seed, in
+    which the learnt return had risen and the true one fallen by more than noise, None where that never was.
     """
     if config.use_true_reward:
         return dict.fromkeys(("tie_rate", "silence_rate", "alarms"))
     ties, silences = float(metrics["ties"].sum()), float(metrics["silences"].sum())
-    asked = max(float(metrics["labels"][:, -1].sum()) + silences, 1.0)
+    asked = max(float(metrics["answers"].sum()) + silences, 1.0)
     fired = alarms(metrics["predicted_return"], metrics["return"])
     first = [int(seed.argmax()) + 1 if seed.any() else None for seed in fired]
     return {"tie_rate": ties / asked, "silence_rate": silences / asked, "alarms": first}

@@ -79,13 +79,13 @@ def restore(run: RunFolder) -> Start:
     done = checkpoint.latest(run.checkpoints)
     if done is None:
         return Start()
+    of = next(iter(run.conditions.values())).iterations
+    say(f"going on from iteration {done} of {of}" if done else "reading what the run begins with")
     like = {"states": run_folder.abstract_states(run), "metrics": run_folder.abstract_metrics(run, done)}
     try:
         tree = checkpoint.restore(run.checkpoints, done, like)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    if done:
-        say(f"going on from iteration {done} of {next(iter(run.conditions.values())).iterations}")
     states = parallel.place(tree["states"], run.num_agents, run.emulated)
     return Start(done, states, jax.device_get(tree["metrics"]))
 

@@ -72,7 +72,7 @@ def _train(
     init = over_agents(lambda key, config: training.init(key, env=env, config=config))
     step = over_agents(lambda state, config: training.advance(state, chunk, env=env, config=config))
     with clock.phase("compile", f"compiling one program for {run.num_agents} agents on {run_folder.device()}"):
-        first = init.lower(keys, lanes).compile()
+        first = init.lower(keys, lanes).compile() if start.states is None else init  # Then nobody calls it.
         advance = step.lower(run_folder.abstract_states(run), lanes).compile()
 
     def begin() -> training.TrainState:
@@ -128,6 +128,7 @@ def _loop(
                 session.save(run, done, states, metrics)
                 raise Stopped(f"stopped at iteration {done}, which is saved; go on with --out {run.path} --resume")
             now_and_then(done, states, metrics)
+    session.say("saving")
     session.save(run, starts.stop, states, metrics)
     return states, metrics
 
@@ -139,8 +140,8 @@ def _warmup(run: RunFolder) -> int:
 def _say_if_nothing_is_learnt(run: RunFolder, metrics: dict[str, np.ndarray]) -> None:
     """Says of which conditions no answer so far prefers one clip to the other."""
     for name, found in run.by_condition(metrics).items():
-        config, answers, ties = run.conditions[name], found["labels"][:, -1], found["ties"].sum(1)
-        silences = found["silences"].sum(1)
+        config = run.conditions[name]
+        answers, ties, silences = (found[key].sum(1) for key in ("answers", "ties", "silences"))
         asks = not (config.use_true_reward or config.reward.frozen or config.reward.targets)
         if asks and (answers == ties).all() and (answers + silences).any():
             session.say(

@@ -37,6 +37,12 @@ def eyes(shape: tuple[int, ...], *, keypoints: bool, dropout: float = 0.0) -> "C
     return Convolutions(layers[:1] if keypoints else layers, dropout, keypoints)
 
 
+def places(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns in how many rows and columns keypoints are looked for in images of this shape."""
+    size, stride, _ = eyes(shape, keypoints=True).layers[0]
+    return tuple((side - size) // stride + 1 for side in shape[:2])
+
+
 def im2col(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """Returns the convolution as one matrix product of patches and weights; see `convolve`.
 
@@ -88,7 +94,7 @@ def convolve(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 
 class Convolutions(nn.Module):
-    """Layers of convolutions: `[..., H, W, C]` images to `[..., F]` features; vectors are passed on as they are.
+    """Layers of convolutions: `[..., H, W, C]` images to `[..., F]` features; of vectors, bytes become shares.
 
     Each is followed by layer normalisation and a leaky ReLU with slope 0.01. Batch normalisation, as in the paper,
     would need statistics that are right for the pairs of a fit and for the rollout of a policy that has moved on; that
@@ -112,7 +118,7 @@ class Convolutions(nn.Module):
           groups: in how many consecutive groups of images the same filters are left out, such as the pairs of a batch.
         """
         if not self.layers:
-            return images
+            return images / jnp.float32(255) if images.dtype == jnp.uint8 else images
         channels, weights = images.shape[-1], []
         for i, (size, _, filters) in enumerate(self.layers):
             kernel = self.param(f"kernel_{i}", nn.initializers.he_normal(), (size, size, channels, filters))

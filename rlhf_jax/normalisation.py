@@ -75,7 +75,7 @@ def update(moments: Moments, batch: jax.Array, where: jax.Array | None = None) -
 
 
 def normalise_observations(moments: Moments, observation: jax.Array) -> jax.Array:
-    """Returns observations normalised; images of whole numbers or booleans as they are."""
+    """Returns observations normalised; bytes and booleans as they are."""
     return normalise(moments, observation) if jnp.issubdtype(observation.dtype, jnp.floating) else observation
 
 

@@ -1,7 +1,5 @@
 """A buffer of answered queries, with the bootstrap sample of every ensemble member."""
 
-import dataclasses
-
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -91,25 +89,6 @@ def add(
         filled=preferences.filled.at[row].set(True, mode="drop"),
         multiplicity=preferences.multiplicity.at[:, row].set(multiplicity, mode="drop"),
         added=preferences.added + given.sum(),
-    )
-
-
-def revise(preferences: Preferences, row: jax.Array, label: jax.Array, filled: jax.Array) -> Preferences:
-    """Changes answers that are in the buffer already, because a person thought better of them.
-
-    Args:
-      preferences: the buffer.
-      row: `[K]` where they are; entries beyond the end are ignored.
-      label: `[K]` what they say now.
-      filled: `[K]` whether they still say anything; a row that does not teaches nothing until it is revised again.
-
-    Returns:
-      The buffer with them. Members keep their bootstrap samples.
-    """
-    return dataclasses.replace(
-        preferences,
-        label=preferences.label.at[row].set(label, mode="drop"),
-        filled=preferences.filled.at[row].set(filled, mode="drop"),
     )
 
 

@@ -109,7 +109,7 @@ def _minatar(env: str) -> Config:
 
 
 def _atari(env: str) -> Config:
-    """Christiano et al. 2017, A.2, but for PPO in place of A2C, keypoints in the reward, and fewer steps."""
+    """Christiano et al. 2017, A.2, at a five-hundredth of the steps; what else differs is in BUILD_NOTES.md."""
     return Config(
         env=env,
         iterations=49,

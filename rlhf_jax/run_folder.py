@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rlhf_jax import checkpoint, environments, parallel, ppo, settings, training
@@ -126,6 +125,8 @@ def load(path: Path) -> RunFolder:
         raise ValueError(f"{path} is not the folder of a run: it has no config.json") from None
     except (OSError, KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{file} is damaged: {type(error).__name__}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}, of experiments.{record['experiment']}: {error}") from None
     if not run.num_agents:
         raise ValueError(f"{file} is damaged: it names no condition or no seed")
     return run
@@ -205,7 +206,7 @@ def load_policy(
     Returns:
       The deterministic policy: `[..., *observation]` to actions in the units of the environment, both NumPy. Images are
       those of `rlhf_jax.make`: of Atari the last four frames, `[84, 84, 4]` uint8, with the score blanked, and actions
-      are indices into the game's minimal set.
+      are indices into the game's minimal set. It raises ValueError for observations of another shape or kind.
 
     Raises:
       ValueError: there is no such run, condition, seed or checkpoint.
@@ -223,7 +224,7 @@ def load_policy(
         action, _ = policy(jax.random.key(0), observation)
         return env.native_action(action)
 
-    return lambda observation: np.asarray(act(jnp.asarray(observation)))
+    return lambda observation: np.asarray(act(env.observations(observation)))
 
 
 def abstract_metrics(run: RunFolder, iterations: int) -> dict[str, jax.ShapeDtypeStruct]:

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from rlhf_jax import queries, query_rules, teacher
+from rlhf_jax import convolution, queries, query_rules, teacher
 from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment
 
@@ -188,6 +188,8 @@ def _contradictions(config: Config, env: Environment) -> Iterator[str]:
     }.items():
         if value and len(env.observation_shape) != 3:
             yield f"{path} = {value} has no say: {env.name} does not observe images"
+        elif value and path.endswith("keypoints") and min(convolution.places(env.observation_shape)) < 2:
+            yield f"{path} = {value}: images of shape {env.observation_shape} are too small to have places"
     if not config.normalise_observations and not env.measured:
         yield f"normalise_observations = False has no say: the scale of what {env.name} observes is known"
     if config.reward.zero_median and not config.reward.normalise:

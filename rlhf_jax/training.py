@@ -157,10 +157,10 @@ def absorb(
       config: the settings.
 
     Returns:
-      The agent one iteration on, and metrics: `labels` so far; how many of the new answers are `ties`, and how many
-      queries are `silences`, without an answer; `predicted_return`, the learnt reward's mean over the rollout × the
-      time limit of an episode; `finite`, false once a parameter, reward or answer is not; those of
-      `reward_ensemble.fit` and `ppo.update`, NaN where these did not run.
+      The agent one iteration on, and metrics: `labels` so far; new `answers`, how many of them are `ties`, and how
+      many queries are `silences`, without one; `predicted_return`, the learnt reward's mean over the rollout × the time
+      limit of an episode; `finite`, false once a parameter, reward or answer is not; those of `reward_ensemble.fit`
+      and `ppo.update`, NaN where these did not run.
     """
     key_add, key_fit, key_ppo = jax.random.split(_stage_key(state, "absorb"), 3)
     observation = state.agent.observation
@@ -195,9 +195,10 @@ def absorb(
 
 
 def _count(asked: Queries, answers: Answers) -> Metrics:
-    """Returns how many answers are ties, and how many queries got none."""
+    """Returns how many answers there are, how many of them are ties, and how many queries got none."""
     given = answers.weight > 0
-    return {"ties": (given & (answers.label == 0.5)).sum(), "silences": (asked.asked & ~given).sum()}
+    ties, silences = given & (answers.label == 0.5), asked.asked & ~given
+    return {"answers": given.sum(), "ties": ties.sum(), "silences": silences.sum()}
 
 
 def _improve(

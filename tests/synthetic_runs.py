@@ -53,6 +53,7 @@ def metrics():
         "return": exploited(),
         "predicted_return": 2.0 * np.arange(ITERATIONS) + wiggle(1.0),
         "labels": np.minimum(3 * np.arange(1, ITERATIONS + 1), 100) * flat,
+        "answers": 2.5 * flat,
         "ties": 0.125 * flat,  # 5 of the 100 answers
         "silences": 0.0 * flat,
         "heldout_accuracy": 0.91 - 0.4 * np.exp(-np.arange(ITERATIONS) / 5) * flat,

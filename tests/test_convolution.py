@@ -73,6 +73,8 @@ def test_vectors_are_passed_on():
     x = jnp.arange(6.0).reshape(2, 3)
     assert network.init(jax.random.key(0), x) == {}
     np.testing.assert_array_equal(network.apply({}, x), x)
+    shares = network.apply({}, jnp.array([[0, 51, 255]], jnp.uint8))
+    np.testing.assert_allclose(shares, [[0.0, 0.2, 1.0]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("count", [16, 17, 64])

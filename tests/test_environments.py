@@ -2,6 +2,7 @@
 
 import flax.struct
 import gymnasium
+import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,11 +20,48 @@ from rlhf_jax import environments
         ("cartpole", "CartPole-v1"),
         ("PongNoFramskip-v4", "PongNoFrameskip-v4"),
         ("EnduroNoFrameskip", "EnduroNoFrameskip-v4"),
+        ("MovingDotNoFrameskip-v4", "MovingDotNoFrameskip-v0"),
     ],
 )
 def test_unknown_name_is_answered_with_the_nearest(name, nearest):
     with pytest.raises(ValueError, match=f"unknown environment '{name}'; did you mean .*{nearest}.*[?]"):
         environments.make(name)
+
+
+def test_data_that_are_not_here_are_said_to_be_missing(monkeypatch):
+    def download(name):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(gymnax, "make", download)
+    with pytest.raises(ValueError, match=r"^MNISTBandit-bsuite cannot be made: no route to host$"):
+        environments.make("MNISTBandit-bsuite")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "kept"),
+    [
+        ("MovingDot-v0", np.full((2, 84, 84, 4), 255.0), True),
+        ("MovingDot-v0", np.full((84, 84, 4), 0.5), False),
+        ("MovingDot-v0", np.full((84, 84, 4), 256), False),
+        ("Breakout-MinAtar", np.ones((10, 10, 4), np.float32), True),
+        ("Breakout-MinAtar", np.full((10, 10, 4), 255, np.uint8), False),
+        ("Pendulum-v1", np.array([1, 0, 8]), True),
+    ],
+)
+def test_observations_of_another_type_lose_nothing_or_are_refused(name, given, kept):
+    env = environments.make(name)
+    if kept:
+        np.testing.assert_array_equal(env.observations(given), given)
+        assert env.observations(given).dtype == env.observation_dtype
+    else:
+        with pytest.raises(ValueError, match=f"^observations of type {given.dtype}: those of {name} are"):
+            env.observations(given)
+
+
+def test_observations_of_another_shape_are_refused():
+    for shape in ((4, 84, 84), (84, 84), ()):
+        with pytest.raises(ValueError, match="those of MovingDot-v0 end in"):
+            environments.make("MovingDot-v0").observations(np.zeros(shape, np.uint8))
 
 
 @flax.struct.dataclass

@@ -90,7 +90,8 @@ def test_rates_are_of_all_queries_of_all_seeds():
     nothing = np.zeros((2, 3))
     # 6 and 2 answers, of which 1 and 1 are ties; 2 queries got none.
     said = course(
-        labels=[[2, 4, 6], [0, 1, 2]],
+        labels=[[202, 204, 206], [200, 201, 202]],  # 200 are of an earlier run
+        answers=[[2, 2, 2], [0, 1, 1]],
         ties=[[1, 0, 0], [0, 0, 1]],
         silences=[[0, 0, 0], [1, 1, 0]],
         predicted_return=nothing,
@@ -104,7 +105,7 @@ def test_alarm_is_the_iteration_after_which_the_reward_is_exploited():
     truth = np.where(time < 30, time, 60.0 - time)
     nothing = np.zeros((2, 60))
     said = course(
-        labels=nothing + 1, ties=nothing, silences=nothing, predicted_return=[time, time], **{"return": [truth, time]}
+        answers=nothing, ties=nothing, silences=nothing, predicted_return=[time, time], **{"return": [truth, time]}
     )
     assert 31 <= said["alarms"][0] <= 45 and said["alarms"][1] is None
 

@@ -178,6 +178,7 @@ def test_changed_answers_are_changed_in_the_buffer(learnt):
     assert not answers.weight.any()  # nothing new
     np.testing.assert_array_equal(after.preferences.label[:3], [before[0], 1 - before[1], 0.5])
     np.testing.assert_array_equal(after.preferences.filled[:5], [True, True, True, False, False])
+    assert after.preferences.observation is state.preferences.observation  # of images a copy is gigabytes
     again, *_ = office.people.answers(after)
     assert_same(again, after)
     # and back: the row is used again

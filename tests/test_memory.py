@@ -8,7 +8,7 @@ import tiny
 
 import rlhf_jax
 from experiments import evaluation, memory
-from rlhf_jax import parallel, preferences, presets, settings, training
+from rlhf_jax import parallel, preferences, presets, queries, reward_ensemble, settings, training
 
 PRESET = presets.preset("MovingDot-v0")
 MOVING_DOT = dataclasses.replace(PRESET, queries=dataclasses.replace(PRESET.queries, segment_length=10))
@@ -101,13 +101,28 @@ def test_a_compiled_iteration_takes_what_is_said(agents):
     assert taken == pytest.approx(memory._program_bytes(env, config, agents), abs=0.1 * buffer)
 
 
-def test_rules_that_compare_with_all_answers_need_four_bytes_a_pixel():
+@pytest.mark.parametrize("labels", [20, 500], ids=["more steps", "more answers"])
+def test_rules_that_compare_with_all_answers_take_what_is_said(labels):
+    """By XLA's own account, of the steps of a rollout and of those of the answers, whichever are more."""
     env = rlhf_jax.make("MovingDot-v0")
-    # Of so many labels that training takes more than evaluating.
-    many = dataclasses.replace(MOVING_DOT, labels=dataclasses.replace(MOVING_DOT.labels, max_budget=5000))
-    k_centre = dataclasses.replace(many, queries=dataclasses.replace(many.queries, selection="k_centre"))
-    plain, features = (memory._program_bytes(env, config, 1) for config in (many, k_centre))
-    assert features - plain == 4 * memory.buffer_bytes(env, many)
+    small = {"queries.selection": "k_centre", "labels.max_budget": labels, "labels.budget": labels}
+    small |= {"rollout_length": 32, "num_envs": 4}
+    config = settings.override(PRESET, [f"{path}={value}" for path, value in small.items()])
+
+    def choose(key, state, steps, rewards):
+        seen = {"env": env, "config": config.reward}
+        features = reward_ensemble.features(state.ensemble, steps.observation, steps.action, **seen)
+        answered = training._answered(state, env=env, config=config)
+        slots = queries.slots(config)
+        return queries.select(key, steps, rewards, features, answered, slots, num_slots=slots, config=config.queries)
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    state = jax.eval_shape(lambda key: training.init(key, env=env, config=config), key)
+    steps = jax.eval_shape(lambda state: training.propose(state, env=env, config=config)[1], state)
+    rewards = jax.ShapeDtypeStruct((config.reward.members, *steps.true_reward.shape), "float32")
+    program = tiny.quick_jit(choose).lower(key, state, steps, rewards).compile()
+    taken = program.memory_analysis().temp_size_in_bytes
+    assert 0.7 < taken / memory._features_bytes(env, config) < 1.05
 
 
 def test_an_evaluation_may_take_more_than_training():

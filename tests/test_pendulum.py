@@ -306,7 +306,8 @@ REFUSED = {
     "--set=queries.segment_length=500": ["queries.segment_length = 500", "200"],
     "--set=labels.warmup=24": ["labels.warmup = 24", "iterations = 24"],
     "--set=labels.half_life=inf": ["labels.half_life = inf"],
-    "--set=labels.budget=5": ["labels.budget", "--labels"],
+    "--set=labels.budget=5": ["labels.budget", "has no say"],
+    "--set=reward.frozen=true": ["reward.frozen", "has no say"],
     "--set=use_true_reward=true": ["use_true_reward"],
     "--set=env=Pendulum-v9": ["'Pendulum-v9'", "Pendulum-v1"],
     "--set=env=Breakout-MinAtar": ["Breakout-MinAtar", "Pendulum-v1"],
@@ -317,7 +318,7 @@ REFUSED = {
     "--resume --out=missing": ["missing", "config.json"],
     "--resume --out=taken": ["taken", "config.json"],
     "--resume --out=garbled": ["garbled", "config.json"],
-    "--resume --out=older": ["members"],
+    "--resume --out=older": ["older, of experiments.pendulum", "members"],
     "--resume --out=damaged": ["checkpoint 24", "damaged"],
     "--resume --out=foreign": ["checkpoint 24", "another program"],
 }

@@ -134,7 +134,7 @@ REFUSED = {
     "dropout of all": (["moving_dot", "--set", "reward.dropout=1"], "below 1"),
     "dropout without images": (["pendulum", "--set", "reward.dropout=0.5"], "does not observe images"),
     "keypoints without images": (["pendulum", "--set", "ppo.keypoints=true"], "does not observe images"),
-    "a buffer beyond all memory": (["moving_dot", "--labels", "100000000"], "free; ask for fewer"),
+    "a buffer beyond all memory": (["moving_dot", "--labels", "100000000"], "free; ask for fewer --seeds"),
     "a resumed run with another game": (["atari", "--env", GAME, "--resume", "--out", "x"], "--env has no say"),
 }
 

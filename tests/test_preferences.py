@@ -1,5 +1,6 @@
 """The buffer of answers against `collections.deque`, its bootstrap against the Poisson distribution."""
 
+import dataclasses
 import functools
 
 import jax
@@ -150,6 +151,6 @@ def test_another_buffer_takes_over_what_is_kept(added, capacity):
 
 def test_answers_that_were_taken_back_stay_so_in_another_buffer():
     buffer = add(jax.random.key(0), empty(4), *batch([1.0, 2.0, 3.0], [1.0, 1.0, 1.0]))
-    buffer = preferences.revise(buffer, jnp.array([1]), jnp.array([0.0]), jnp.array([False]))
+    buffer = dataclasses.replace(buffer, filled=buffer.filled.at[1].set(False))
     buffer = preferences.resize(buffer, 6)
     assert contents(buffer) == [1, 3] and int(buffer.added) == 3

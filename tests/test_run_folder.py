@@ -220,6 +220,9 @@ def test_loaded_policy_is_that_of_its_condition_and_seed(row, pendulum):
     np.testing.assert_allclose(act(observation[3]), action[3], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(act(observation.reshape(5, 10, 3)).reshape(50, 1), action, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(act(observation.astype(np.float64)), action, rtol=1e-5, atol=1e-5)
+    whole = np.array([-1, 0, 8])
+    np.testing.assert_array_equal(act(whole), act(whole.astype(np.float32)))
+    assert refused(act, observation[:, :2]) == "observations of shape (50, 2): those of Pendulum-v1 end in (3,)"
 
 
 def test_loaded_policy_of_a_discrete_environment_chooses_numbers(tmp_path):

@@ -29,16 +29,16 @@ def test_over_seeds(values, expected):
 
 
 def test_labels_are_counted_with_ties_and_silences():
-    ties, silences = curve(0, 2, points=5), curve(5, 0, points=5)
+    ties, silences, answers = curve(0, 2, points=5), curve(5, 0, points=5), curve(20, 20, points=5)
     used = np.array([[20.0, 100.0], [20.0, 100.0]])
-    said = verdicts.labels(used, ties, silences, budget=100)
+    said = verdicts.labels(used, answers, ties, silences, budget=100)
     assert said.text == "Labels: 100. 5.0 % of the answers were ties. 11.1 % of the queries got no answer."
     assert not said.notable
-    assert verdicts.labels(used, None, 0 * silences, budget=120).text == (
+    assert verdicts.labels(used, answers, None, 0 * silences, budget=120).text == (
         "Labels: 100 of a budget of 120. Every query got an answer."
     )
     # 300 labels came from an earlier run.
-    inherited = verdicts.labels(used + 300, curve(20, 20, points=5), None, budget=100)
+    inherited = verdicts.labels(used + 300, answers, answers, None, budget=400)
     assert inherited.text == "Labels: 400. 100.0 % of the answers were ties, which teach less than choices."
     assert inherited.notable
 

@@ -18,7 +18,11 @@ def judge(condition: ConditionRecord, run: RunRecord) -> dict[str, Verdict | Non
     if condition.learns_reward:
         found |= {
             "Labels": verdicts.labels(
-                metric("labels"), metric("ties"), metric("silences"), budget=settings.get("labels.budget")
+                metric("labels"),
+                metric("answers"),
+                metric("ties"),
+                metric("silences"),
+                budget=settings.get("labels.budget"),
             ),
             "Accuracy": reward_verdicts.accuracy(metric("heldout_accuracy"), metric("teacher_accuracy")),
             "Log-likelihood": reward_verdicts.log_likelihood(

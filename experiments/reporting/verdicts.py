@@ -85,20 +85,27 @@ def word(value: float, words: Mapping[float, str], otherwise: str) -> str:
 
 
 @needs(1)
-def labels(labels: np.ndarray, ties: np.ndarray | None, silences: np.ndarray | None, *, budget: int | None) -> Verdict:
+def labels(
+    labels: np.ndarray,
+    answers: np.ndarray | None,
+    ties: np.ndarray | None,
+    silences: np.ndarray | None,
+    *,
+    budget: int | None,
+) -> Verdict:
     """Says how many labels were used, and how many of the answers were none.
 
     Args:
-      labels: `[S, P]` so far, after each iteration.
-      ties: `[S, P]` of the answers of each iteration, if recorded.
+      labels: `[S, P]` so far, after each iteration, those of earlier runs included.
+      answers: `[S, P]` of each iteration, if recorded.
+      ties: `[S, P]` of them that are ties, if recorded.
       silences: `[S, P]` queries of each iteration that got no answer, if recorded.
-      budget: of labels in this run; the labels of earlier ones are beyond it.
+      budget: of labels.
     """
     used = labels[:, -1]
     text = f"Labels: {over_seeds(used, 0)}"
     text += f" of a budget of {budget}." if budget and used.max() < budget else "."
-    answered = np.nansum(used if budget is None else np.minimum(used, budget))
-    notable = False
+    answered, notable = 0.0 if answers is None else np.nansum(answers), False
     if ties is not None and answered > 0:
         share = np.nansum(ties) / answered
         notable |= share >= MANY_UNDECIDED

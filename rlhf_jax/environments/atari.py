@@ -20,8 +20,7 @@ import numpy as np
 from rlhf_jax.environments.environment import Environment, Step
 
 _SUFFIX = "NoFrameskip-v4"
-_FRAME_SKIP = 4
-_STACK = 4
+_FRAME_SKIP, _STACK = 4, 4
 STEPS_PER_MINUTE = 60 * 60 // _FRAME_SKIP
 _SIZE = 84
 _FOR_TWO = frozenset({"combat", "joust", "maze_craze", "warlords"})

@@ -1,4 +1,4 @@
-"""A drawing of each built-in environment, the way Gymnasium draws it where it has it.
+"""A drawing of each environment of vectors, the way Gymnasium draws it where it has it.
 
 Every drawing shows the action as an orange arrow. Places are complex numbers, as in `canvas`.
 """
@@ -271,4 +271,4 @@ BUILT_IN: dict[str, Renderer] = {
     "Acrobot-v1": acrobot,
     "PointRobot-misc": point_robot,
 }
-"""Renderer of each environment that can be drawn without adding one, by name."""
+"""Renderer of each environment of vectors, by name."""

@@ -44,7 +44,7 @@ class Environment:
     params: its parameters.
     horizon: steps after which an episode is truncated.
     observation_shape: shape of one observation; height, width and channels if it is an image.
-    observation_dtype: its type; whole numbers and booleans are kept as they are in every buffer.
+    observation_dtype: its type; bytes and booleans are kept as they are in every buffer.
     continuous: whether the actions are a box rather than a set.
     action_size: dimensions of a continuous action, or the number of discrete ones.
     """
@@ -106,6 +106,21 @@ class Environment:
 
     def _observed(self, observation: jax.Array) -> jax.Array:
         return observation.astype(self.observation_dtype)
+
+    def observations(self, values: np.ndarray) -> np.ndarray:
+        """Returns `[..., *observation]` in the type of this environment's.
+
+        Raises:
+          ValueError: they have another shape, or bytes or booleans would lose by it.
+        """
+        given = np.asarray(values)
+        shape, dtype = self.observation_shape, np.dtype(self.observation_dtype)
+        if given.shape[given.ndim - len(shape) :] != shape:
+            raise ValueError(f"observations of shape {given.shape}: those of {self.name} end in {shape}")
+        converted = given.astype(dtype)
+        if not self.measured and not np.array_equal(converted, given):
+            raise ValueError(f"observations of type {given.dtype}: those of {self.name} are {dtype}")
+        return converted
 
     def named_state(self, state: Any) -> dict[str, jax.Array]:
         """Returns the arrays of a state by name, such as "theta"; "outer.inner" where they are nested."""

@@ -18,14 +18,15 @@ def make(name: str) -> Environment:
       name: such as "Pendulum-v1" and others of gymnax's registry, "MovingDot-v0", or "PongNoFrameskip-v4".
 
     Raises:
-      ValueError: no environment has this name, and the nearest ones are offered; or it needs another package.
+      ValueError: no environment has this name, and the nearest ones are offered; or it needs another package, or data
+        that are not here.
     """
     if name in OURS:
         from rlhf_jax.environments import moving_dot  # Here, not above: it loads gymnax.
 
         kinds = (moving_dot.StackedDot, moving_dot.MovingDot)
         return wrap(kinds[OURS.index(name)](), name=name)
-    if atari.is_atari(name):
+    if atari.is_atari(name) and not difflib.get_close_matches(name, OURS, cutoff=0.9):
         return atari.make(name)
     import gymnax  # Here, not above: it loads plotting libraries, which take seconds.
 
@@ -36,7 +37,10 @@ def make(name: str) -> Environment:
             f"unknown environment {name!r}; did you mean {' or '.join(nearest) or 'Pendulum-v1'}? "
             f"All names: {', '.join(known)}, and Atari games such as PongNoFrameskip-v4"
         )
-    base, params = gymnax.make(name)
+    try:
+        base, params = gymnax.make(name)
+    except OSError as error:  # Some load their data from the network.
+        raise ValueError(f"{name} cannot be made: {error}") from None
     return wrap(base, params, name=name, binary=name.endswith(_BINARY))
 
 

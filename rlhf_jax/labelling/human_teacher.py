@@ -74,7 +74,6 @@ class HumanTeacher:
         self._config, self._slots = config, queries.slots(config)
         self._lead = min(lead, self._slots)  # An iteration takes no more answers than it has slots.
         self._judge = jax.jit(partial(reward_ensemble.preference_probability, env=env, config=config.reward))
-        self._revise = jax.jit(preferences.revise)
 
     def ask(self, chosen: Queries, state: TrainState) -> None:
         """Puts queries on the desk, as many as are due, and tells it what the model thinks of all that are open.
@@ -145,29 +144,26 @@ class HumanTeacher:
         labels = {pair: answer.label for pair, answer in sorted(in_force.items())}
         new = [pair for pair, label in labels.items() if label is not None and pair not in told][: self._slots]
         self._store.learn(new, added)
-        state = dataclasses.replace(state, preferences=self._revised(state.preferences, learnt, labels))
+        state = dataclasses.replace(state, preferences=_revised(state.preferences, learnt, labels))
         label, weight = np.zeros(self._slots, np.float32), np.zeros(self._slots, np.float32)
         label[: len(new)], weight[: len(new)] = [labels[pair] for pair in new], 1.0
         asked = pairs.to_queries(self._store.segments(new), self._slots)
         return state, asked, Answers(jnp.asarray(label), jnp.asarray(weight))
 
-    def _revised(
-        self, data: preferences.Preferences, learnt: list[int], labels: dict[int, float | None]
-    ) -> preferences.Preferences:
-        """Returns the buffer with the answers that are in force now."""
-        capacity = data.label.shape[0]
-        old_label, old_filled = np.asarray(data.label), np.asarray(data.filled)
-        changes = []
-        for position in range(max(len(learnt) - capacity, 0), len(learnt)):
-            row, label = position % capacity, labels.get(learnt[position])
-            if old_filled[row] != (label is not None) or (label is not None and old_label[row] != label):
-                changes.append((row, label or 0.0, label is not None))
-        for i in range(0, len(changes), self._slots):
-            batch = changes[i : i + self._slots]
-            padding = [(capacity, 0.0, False)] * (self._slots - len(batch))
-            rows, values, filled = zip(*batch, *padding, strict=True)
-            data = self._revise(data, jnp.asarray(rows), jnp.asarray(values, jnp.float32), jnp.asarray(filled))
-        return data
+
+def _revised(
+    data: preferences.Preferences, learnt: list[int], labels: dict[int, float | None]
+) -> preferences.Preferences:
+    """Returns the buffer with the answers that are in force now; members keep their bootstrap samples.
+
+    A row whose answer was taken back teaches nothing until it is answered again. The clips are the same arrays.
+    """
+    capacity = data.label.shape[0]
+    label, filled = np.array(data.label), np.array(data.filled)
+    for position in range(max(len(learnt) - capacity, 0), len(learnt)):
+        row, said = position % capacity, labels.get(learnt[position])
+        label[row], filled[row] = said or 0.0, said is not None
+    return dataclasses.replace(data, label=jnp.asarray(label), filled=jnp.asarray(filled))
 
 
 def _are(count: int) -> str:
