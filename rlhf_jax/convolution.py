@@ -37,10 +37,19 @@ def eyes(shape: tuple[int, ...], *, keypoints: bool, dropout: float = 0.0) -> "C
     return Convolutions(layers[:1] if keypoints else layers, dropout, keypoints)
 
 
-def places(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Returns in how many rows and columns keypoints are looked for in images of this shape."""
+def places(shape: tuple[int, ...], size: int, stride: int) -> list[int]:
+    """Returns in how many rows and columns a kernel of this size answers, so that it has seen every pixel.
+
+    Of 84 × 84 pixels a kernel of 7 × 7 with stride 3 that stays within them never sees the last two rows and columns;
+    a dot that has gone there is out of sight.
+    """
+    return [math.ceil((side - size) / stride) + 1 for side in shape[:2]]
+
+
+def is_one_place(shape: tuple[int, ...]) -> bool:
+    """Returns whether keypoints of images of this shape could only be in one row, or in one column."""
     size, stride, _ = eyes(shape, keypoints=True).layers[0]
-    return tuple((side - size) // stride + 1 for side in shape[:2])
+    return min(places(shape, size, stride)) < 2
 
 
 def im2col(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -51,8 +60,8 @@ def im2col(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     of 49, which compile in half the time, and are copied sooner.
     """
     size, channels = kernel.shape[0], kernel.shape[2]
-    height, width = ((side - size) // stride + 1 for side in images.shape[1:3])
-    squares, reach = _squares(images, stride), math.ceil(size / stride)
+    reach, (height, width) = math.ceil(size / stride), places(images.shape[1:], size, stride)
+    squares = _squares(images, stride, height - 1 + reach, width - 1 + reach)
     patches, weights = [], []
     for i in range(reach):
         for j in range(reach):
@@ -64,10 +73,9 @@ def im2col(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     return jnp.concatenate(patches, -1).astype(kernel.dtype) @ jnp.concatenate(weights)
 
 
-def _squares(images: jax.Array, side: int) -> jax.Array:
-    """Returns `[B, H, W, C]` images as `[B, ⌈H / side⌉, ⌈W / side⌉, side, side, C]`, filled up with zeros."""
+def _squares(images: jax.Array, side: int, rows: int, columns: int) -> jax.Array:
+    """Returns `[B, H, W, C]` images as `[B, rows, columns, side, side, C]`, filled up with zeros."""
     batch, height, width, channels = images.shape
-    rows, columns = math.ceil(height / side), math.ceil(width / side)
     images = jnp.pad(images, ((0, 0), (0, rows * side - height), (0, columns * side - width), (0, 0)))
     return images.reshape(batch, rows, side, columns, side, channels).swapaxes(2, 3)
 
@@ -75,11 +83,14 @@ def _squares(images: jax.Array, side: int) -> jax.Array:
 def lax_convolution(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """Returns the convolution by `lax.conv`, which accelerators are fast at; see `convolve`."""
     images, numbers = images.astype(kernel.dtype), ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(images, kernel, (stride, stride), "VALID", dimension_numbers=numbers)
+    size, sides = kernel.shape[0], images.shape[1:3]
+    ends = [(n - 1) * stride + size - side for n, side in zip(places(sides, size, stride), sides, strict=True)]
+    padding = [(0, end) for end in ends]
+    return jax.lax.conv_general_dilated(images, kernel, (stride, stride), padding, dimension_numbers=numbers)
 
 
 def convolve(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Returns the convolution of images with a kernel, without padding.
+    """Returns the convolution of images with a kernel; zeros are added below and on the right, if pixels would be left.
 
     Args:
       images: `[B, H, W, C]`, of any type.
@@ -87,7 +98,7 @@ def convolve(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
       stride: in both directions.
 
     Returns:
-      `[B, (H − K) // stride + 1, (W − K) // stride + 1, F]`.
+      `[B, ⌈(H − K) / stride⌉ + 1, ⌈(W − K) / stride⌉ + 1, F]`.
     """
     form = im2col if jax.default_backend() == "cpu" else lax_convolution
     return form(images, kernel, stride)
@@ -139,7 +150,7 @@ class Convolutions(nn.Module):
         height, width, channels = shape
         sizes = []
         for size, stride, filters in self.layers:
-            height, width = ((side - size) // stride + 1 for side in (height, width))
+            height, width = places((height, width), size, stride)
             sizes.append(height * width * size * size * channels)
             channels = filters
         return max(sizes)

@@ -188,7 +188,7 @@ def _contradictions(config: Config, env: Environment) -> Iterator[str]:
     }.items():
         if value and len(env.observation_shape) != 3:
             yield f"{path} = {value} has no say: {env.name} does not observe images"
-        elif value and path.endswith("keypoints") and min(convolution.places(env.observation_shape)) < 2:
+        elif value and path.endswith("keypoints") and convolution.is_one_place(env.observation_shape):
             yield f"{path} = {value}: images of shape {env.observation_shape} are too small to have places"
     if not config.normalise_observations and not env.measured:
         yield f"normalise_observations = False has no say: the scale of what {env.name} observes is known"

@@ -41,6 +41,21 @@ def test_im2col_is_a_convolution(height, width, channels, size, stride):
         np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
 
 
+@pytest.mark.parametrize("form", [convolution.im2col, convolution.lax_convolution])
+@pytest.mark.parametrize("height, width, channels, size, stride", SHAPES[:5])
+def test_every_pixel_is_seen(form, height, width, channels, size, stride):
+    """Also those that are left over at the end; all other answers are those of a convolution without padding."""
+    x = jax.random.uniform(jax.random.key(0), (1, height, width, channels))
+    kernel = jnp.ones((size, size, channels, 1))
+    answers, seen = tiny.quick_jit(jax.value_and_grad(lambda x: form(x, kernel, stride).sum()))(x)
+    assert seen.min() >= 1
+    np.testing.assert_allclose(answers, (x * seen).sum(), rtol=1e-5)
+    numbers = ("NHWC", "HWIO", "NHWC")
+    inner = jax.lax.conv_general_dilated(x, kernel, (stride, stride), "VALID", dimension_numbers=numbers)
+    _, rows, columns, _ = inner.shape
+    np.testing.assert_allclose(form(x, kernel, stride)[:, :rows, :columns], inner, rtol=1e-5)
+
+
 def test_the_form_is_chosen_by_the_backend(monkeypatch):
     def forms(backend):
         monkeypatch.setattr(jax, "default_backend", lambda: backend)
@@ -53,7 +68,7 @@ def test_the_form_is_chosen_by_the_backend(monkeypatch):
 
 @pytest.mark.parametrize(
     "shape, features, layers",
-    [((84, 84, 4), 7 * 7 * 16, 4), ((10, 10, 7), 8 * 8 * 16, 1), ((30, 40, 3), 12 * 17 * 16, 2)],
+    [((84, 84, 4), 8 * 8 * 16, 4), ((10, 10, 7), 8 * 8 * 16, 1), ((30, 40, 3), 12 * 17 * 16, 2)],
 )
 def test_eyes_for_every_size(shape, features, layers):
     network = convolution.eyes(shape, keypoints=False)
@@ -64,7 +79,7 @@ def test_eyes_for_every_size(shape, features, layers):
 
 
 def test_the_papers_layers():
-    """84 → 26 → 11 → 9 → 7, sixteen filters each (Christiano et al. 2017, A.2)."""
+    """84 → 27 → 12 → 10 → 8, sixteen filters each (Christiano et al. 2017, A.2)."""
     assert PAPER == ((7, 3, 16), (5, 2, 16), (3, 1, 16), (3, 1, 16))
 
 
