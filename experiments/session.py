@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import resource
 import signal
 import sys
@@ -18,6 +19,7 @@ from rlhf_jax import checkpoint, parallel, run_folder, training
 from rlhf_jax.run_folder import RunFolder
 
 _SECONDS_BETWEEN_CHECKPOINTS, _SHARE_OF_CHECKPOINTS = 60.0, 0.1  # 1,400 pairs of pictures take 15 s an agent.
+_LARGE = 2**27  # numbers in the preferences of all agents, which take seconds to read
 GAMES_BEGIN_ANEW = "the state of an emulator is in no checkpoint: all games begin anew"
 
 
@@ -79,13 +81,16 @@ def restore(run: RunFolder) -> Start:
     done = checkpoint.latest(run.checkpoints)
     if done is None:
         return Start()
-    of = next(iter(run.conditions.values())).iterations
-    say(f"going on from iteration {done} of {of}" if done else "reading what the run begins with")
-    like = {"states": run_folder.abstract_states(run), "metrics": run_folder.abstract_metrics(run, done)}
+    states = run_folder.abstract_states(run)
+    if math.prod(states.preferences.observation.shape) > _LARGE:
+        say("reading the newest checkpoint")
+    like = {"states": states, "metrics": run_folder.abstract_metrics(run, done)}
     try:
         tree = checkpoint.restore(run.checkpoints, done, like)
     except ValueError as error:
         raise BadInput(str(error)) from error
+    if done:
+        say(f"going on from iteration {done} of {next(iter(run.conditions.values())).iterations}")
     states = parallel.place(tree["states"], run.num_agents, run.emulated)
     return Start(done, states, jax.device_get(tree["metrics"]))
 

@@ -44,7 +44,7 @@ def looped(run, *, bad_chunk=None):
 
     def advance(states, lanes):
         counts.append(len(alive))
-        metrics = dict.fromkeys(("return", "labels", "ties", "silences"), np.ones((1, 2)))
+        metrics = dict.fromkeys(("return", "labels", "answers", "ties", "silences"), np.ones((1, 2)))
         return made(states.chunks + 1), metrics | {"finite": np.full((1, 2), states.chunks != bad_chunk)}
 
     states, metrics = study._loop(run, advance, lambda: made(0), None, {}, range(0, 6, 2))
