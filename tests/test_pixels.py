@@ -131,6 +131,7 @@ REFUSED = {
     "a game of others": (["minatar", "--env", "Tetris-MinAtar"], "Breakout-MinAtar"),
     "no label": (["moving_dot", "--labels", "0"], "positive whole numbers"),
     "an environment by --set": (["moving_dot", "--set", "env=Pendulum-v1"], "env has no say"),
+    "labels for an untrained reward": (["minatar", "--set", "reward.frozen=true"], "reward.frozen has no say"),
     "dropout of all": (["moving_dot", "--set", "reward.dropout=1"], "below 1"),
     "dropout without images": (["pendulum", "--set", "reward.dropout=0.5"], "does not observe images"),
     "keypoints without images": (["pendulum", "--set", "ppo.keypoints=true"], "does not observe images"),
