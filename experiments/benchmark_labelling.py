@@ -25,7 +25,7 @@ import numpy as np
 from experiments import tables
 from experiments.benchmark_process import ChildFailed
 from experiments.timing import spread
-from rlhf_jax import training
+from rlhf_jax import train_state, training
 from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment
 from rlhf_jax.labelling import label_store, pairs
@@ -47,7 +47,7 @@ class Training:
         self._propose, self._absorb = (
             jax.jit(partial(half, env=env, config=config)) for half in (training.propose, training.absorb)
         )
-        state = training.init(jax.random.key(0), env=env, config=config)
+        state = train_state.init(jax.random.key(0), env=env, config=config)
         _, _, self.queries, _ = self._propose(state)
         self._state = dataclasses.replace(state, iteration=jnp.int32(config.labels.warmup))
         self.run(0.0)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from experiments.timing import Seconds, cost, in_turn, spread, typical
-from rlhf_jax import normalisation, parallel, ppo, reward_ensemble, rollout, training
+from rlhf_jax import normalisation, parallel, ppo, reward_ensemble, rollout, train_state, training
 from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment
 
@@ -34,7 +34,7 @@ class Agents:
     """
 
     program: "Program"
-    states: training.TrainState
+    states: train_state.TrainState
     lanes: Config
 
     @property
@@ -53,7 +53,7 @@ class Program:
     def __init__(self, config: Config, num: int, *, env: Environment) -> None:
         self.config, self.num, self.env = config, num, env
         self.iterations = iterations_per_call(config)
-        self._init = parallel.over_agents(lambda key, config: training.init(key, env=env, config=config), num)
+        self._init = parallel.over_agents(lambda key, config: train_state.init(key, env=env, config=config), num)
         self.advance = parallel.over_agents(
             lambda state, config: training.advance(state, self.iterations, env=env, config=config), num
         )
@@ -68,7 +68,7 @@ class Program:
 
 
 def plain_ppo(
-    state: training.TrainState, config: Config, num_iterations: int, *, env: Environment
+    state: train_state.TrainState, config: Config, num_iterations: int, *, env: Environment
 ) -> tuple[ppo.PPOState, jax.Array]:
     """Does iterations of `rlhf_jax.training` on the true reward, without anything that preferences need."""
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments import reward_map
-from rlhf_jax import judgement, ppo, reward_distances, reward_ensemble, rollout, training
+from rlhf_jax import judgement, ppo, reward_distances, reward_ensemble, rollout, train_state
 from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment
 from rlhf_jax.rollout import Policy, Rollout
@@ -55,7 +55,7 @@ def plan(env: Environment) -> Plan:
 
 
 def evaluate(
-    state: training.TrainState, judged: bool = True, *, env: Environment, config: Config
+    state: train_state.TrainState, judged: bool = True, *, env: Environment, config: Config
 ) -> dict[str, jax.Array]:
     """Plays the deterministic policy from the fixed starts, and compares the learnt reward with the true one.
 
@@ -88,7 +88,7 @@ def evaluate(
 
 
 def _reward(
-    key: jax.Array, state: training.TrainState, steps: Rollout, *, env: Environment, config: Config
+    key: jax.Array, state: train_state.TrainState, steps: Rollout, *, env: Environment, config: Config
 ) -> dict[str, jax.Array]:
     """Judges the learnt reward on the episodes of each kind."""
     sizes = plan(env)
@@ -107,7 +107,7 @@ def _steps_of(steps: Rollout, start: int, sizes: Plan) -> Rollout:
     return jax.tree.map(lambda x: x[:, start : start + sizes.episodes], steps)
 
 
-def _policy(state: training.TrainState, num_episodes: int, *, env: Environment, config: Config) -> Policy:
+def _policy(state: train_state.TrainState, num_episodes: int, *, env: Environment, config: Config) -> Policy:
     """Returns a policy for all episodes: deterministic from the fixed starts, then exploring, then uniformly random."""
     sizes = plan(env)
     index = jnp.arange(num_episodes).reshape(-1, *(1 for _ in env.action_shape))
@@ -124,7 +124,7 @@ def _policy(state: training.TrainState, num_episodes: int, *, env: Environment, 
 
 
 def _judge(
-    key: jax.Array, state: training.TrainState, steps: Rollout, *, env: Environment, config: Config
+    key: jax.Array, state: train_state.TrainState, steps: Rollout, *, env: Environment, config: Config
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """Returns the metrics of a reward on a rollout, and the `[bins, 3]` reliability of its probabilities."""
     # Step by step: what a member makes of an image before its dense layers takes more memory than the image.
@@ -139,7 +139,7 @@ def _judge(
 
 
 def _distances(
-    key: jax.Array, state: training.TrainState, steps: Rollout, *, env: Environment, config: Config
+    key: jax.Array, state: train_state.TrainState, steps: Rollout, *, env: Environment, config: Config
 ) -> dict[str, jax.Array]:
     """Returns the EPIC and the DARD distance of the learnt reward from the true one."""
     key_truth, key_epic, key_dard = jax.random.split(key, 3)

@@ -35,7 +35,7 @@ from rlhf_jax import (  # noqa: E402
     reward_ensemble,
     run_folder,
     settings,
-    training,
+    train_state,
 )
 from rlhf_jax.environments import Environment  # noqa: E402
 from rlhf_jax.labelling import labels_file, pairs  # noqa: E402
@@ -44,7 +44,7 @@ from rlhf_jax.labelling.labels_file import Labels  # noqa: E402
 from rlhf_jax.queries import Queries  # noqa: E402
 from rlhf_jax.run_folder import RunFolder  # noqa: E402
 from rlhf_jax.teacher import Answers  # noqa: E402
-from rlhf_jax.training import TrainState  # noqa: E402
+from rlhf_jax.train_state import TrainState  # noqa: E402
 
 for flag in (run_flags.SEED, run_flags.OUT, run_flags.SET):
     flags.declare_key_flag(flag.name)
@@ -101,7 +101,7 @@ def conditions(labels: Labels) -> run_flags.Conditions:
 def begin(key: jax.Array, asked: Queries, label: jax.Array, *, env: Environment, config: rlhf_jax.Config) -> TrainState:
     """Returns an untrained agent that has been told the `[Q]` labels of these queries, and has seen no other steps."""
     key_agent, key_add = jax.random.split(key)
-    state = training.init(key_agent, env=env, config=config)
+    state = train_state.init(key_agent, env=env, config=config)
     answers = Answers(label=label.astype(jnp.float32), weight=asked.asked.astype(jnp.float32))
     observation = state.agent.observation
     if config.normalise_observations and env.measured:

@@ -24,13 +24,13 @@ from absl import flags  # noqa: E402
 import rlhf_jax  # noqa: E402
 from experiments import command_line, labelling_session, results, run_flags, session  # noqa: E402
 from experiments.labelling_session import LabellingSession  # noqa: E402
-from rlhf_jax import parallel, presets, reward_ensemble, run_folder, settings, training  # noqa: E402
+from rlhf_jax import parallel, presets, reward_ensemble, run_folder, settings, train_state, training  # noqa: E402
 from rlhf_jax.environments import Environment, rendering  # noqa: E402
 from rlhf_jax.labelling import labels_file, pairs  # noqa: E402
 from rlhf_jax.labelling.label_store import Answer, LabelStore, Source, new_source  # noqa: E402
 from rlhf_jax.labelling.labels_file import Labels  # noqa: E402
 from rlhf_jax.run_folder import RunFolder  # noqa: E402
-from rlhf_jax.training import TrainState  # noqa: E402
+from rlhf_jax.train_state import TrainState  # noqa: E402
 
 SYNTHETIC = "synthetic"
 """The synthetic teacher's name as a labeller."""
@@ -105,7 +105,7 @@ def ask_teacher(run: RunFolder, clock: session.Clock) -> None:
         if not path.exists():
             LabelStore.create(path, new_source(env, pairs.layout(env, config.queries.segment_length))).close()
         key = parallel.agent_keys(run.seeds)[0]
-        state = jax.jit(partial(training.init, env=env, config=config))(key)
+        state = jax.jit(partial(train_state.init, env=env, config=config))(key)
         with closing(LabelStore(path)) as store:
             state, labels, metrics = _rounds(state, store.source, env=env, config=config)
             numbers, _ = labels_file.merge(store, labels)

@@ -14,14 +14,14 @@ from absl import flags
 import rlhf_jax
 from experiments import session
 from experiments.command_line import BadInput, Stopped
-from rlhf_jax import parallel, queries, run_folder, training
+from rlhf_jax import parallel, queries, run_folder, train_state
 from rlhf_jax.labelling import human_teacher, label_store, pairs
 from rlhf_jax.labelling.desk import Desk
 from rlhf_jax.labelling.human_teacher import HumanTeacher
 from rlhf_jax.labelling.label_store import LabelStore
 from rlhf_jax.labelling.progress import Progress
 from rlhf_jax.run_folder import RunFolder
-from rlhf_jax.training import TrainState
+from rlhf_jax.train_state import TrainState
 
 INSTRUCTION = flags.DEFINE_string("instruction", "", "What the agent should do, in words, for the page.")
 SYNCHRONOUS = flags.DEFINE_boolean(
@@ -132,7 +132,7 @@ class LabellingSession:
 
     def train(
         self, clock: session.Clock, until: int | None = None
-    ) -> tuple[training.TrainState, dict[str, np.ndarray]]:
+    ) -> tuple[train_state.TrainState, dict[str, np.ndarray]]:
         """Trains until this iteration, or to the end; returns the state and the metrics, `[1, ...]`.
 
         Raises:
@@ -156,13 +156,13 @@ class LabellingSession:
         states = start.take()
         if states is None:
             key = parallel.agent_keys(self.run.seeds)[0]
-            return jax.jit(lambda key: training.init(key, env=self.env, config=self.config))(key)
+            return jax.jit(lambda key: train_state.init(key, env=self.env, config=self.config))(key)
         state = jax.device_put(jax.tree.map(lambda x: x[0], states), jax.devices()[0])
         if not self.env.emulated or start.done >= until:
             return state
         if start.done:
             session.say(session.GAMES_BEGIN_ANEW)
-        return jax.jit(lambda state: training.restart(state, env=self.env, config=self.config))(state)
+        return jax.jit(lambda state: train_state.restart(state, env=self.env, config=self.config))(state)
 
     def _loop(self, start: session.Start, until: int, stopped: Callable[[], bool]) -> tuple[TrainState, Curves]:
         state, metrics = self._begin(start, until), start.metrics

@@ -20,7 +20,7 @@ from rlhf_jax import ppo, reward_ensemble, rollout, run_folder
 from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment, atari, rendering
 from rlhf_jax.environments.canvas import INK
-from rlhf_jax.training import TrainState
+from rlhf_jax.train_state import TrainState
 
 flags.adopt_module_key_flags(command_line)
 _CONDITION = flags.DEFINE_string("condition", None, "Condition, such as labels_700; needed if the run has several.")

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from experiments import evaluation, figures, seed_statistics, session, tables
-from rlhf_jax import diagnostics, parallel, run_folder, settings, training
+from rlhf_jax import diagnostics, parallel, run_folder, settings, train_state
 from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment, atari, rendering
 from rlhf_jax.labelling.desk import Desk
@@ -42,7 +42,7 @@ class Result:
 
 def conclude(
     run: RunFolder,
-    states: training.TrainState,
+    states: train_state.TrainState,
     metrics: dict[str, np.ndarray],
     lanes: Config,
     env: Environment,

@@ -99,16 +99,15 @@ def true_reward_and_labels(base: rlhf_jax.Config, texts: Sequence[str]) -> Condi
 
 
 def without_preferences(config: rlhf_jax.Config) -> rlhf_jax.Config:
-    """Returns the settings of an agent on the true reward with the least preference buffer and ensemble that can be.
+    """Returns the settings of an agent on the true reward in a program without queries, answers and fits.
 
-    It has no use for them, and where agents run abreast the fit would be done and thrown away. Such an agent is of
-    another program than one with labels.
+    It has no use for them, and where agents run abreast the fit would be done and thrown away.
     """
     return dataclasses.replace(
         config,
         use_true_reward=True,
-        labels=dataclasses.replace(config.labels, budget=0, max_budget=1, capacity=None),
-        reward=dataclasses.replace(config.reward, members=1, fit_steps=1, batch_size=1, reference_size=1),
+        labels=dataclasses.replace(config.labels, budget=0, max_budget=0, capacity=None),
+        reward=dataclasses.replace(config.reward, members=1),
     )
 
 

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from experiments.command_line import BadInput
-from rlhf_jax import checkpoint, parallel, run_folder, training
+from rlhf_jax import checkpoint, parallel, run_folder, train_state
 from rlhf_jax.run_folder import RunFolder
 
 _SECONDS_BETWEEN_CHECKPOINTS, _SHARE_OF_CHECKPOINTS = 60.0, 0.1  # 1,400 pairs of pictures take 15 s an agent.
@@ -28,10 +28,10 @@ class Start:
     """Where a run stands: iterations done, the states of all agents then, and the metrics until then."""
 
     done: int = 0
-    states: training.TrainState | None = None
+    states: train_state.TrainState | None = None
     metrics: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
-    def take(self) -> training.TrainState | None:
+    def take(self) -> train_state.TrainState | None:
         """Returns the states, and keeps them no longer: with images they are gigabytes."""
         states, self.states = self.states, None
         return states

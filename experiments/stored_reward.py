@@ -12,7 +12,7 @@ from rlhf_jax.labelling import labels_file
 from rlhf_jax.labelling.label_store import LabelStore
 from rlhf_jax.labelling.labels_file import Labels
 from rlhf_jax.run_folder import RunFolder
-from rlhf_jax.training import TrainState
+from rlhf_jax.train_state import TrainState
 
 CONDITION = flags.DEFINE_string("condition", None, "Condition of the run in --reward; needed if it has several.")
 REWARD_SEED = flags.DEFINE_integer("reward_seed", None, "Seed of the agent in that run; needed if it has several.")

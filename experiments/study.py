@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments import command_line, results, session
 from experiments.command_line import Stopped
-from rlhf_jax import parallel, run_folder, training
+from rlhf_jax import parallel, run_folder, train_state, training
 from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment
 from rlhf_jax.run_folder import RunFolder
@@ -61,7 +61,7 @@ def _run_program(run: RunFolder, start: session.Start, env: Environment, clock: 
 
 def _train(
     run: RunFolder, start: session.Start, env: Environment, lanes: Config, clock: session.Clock
-) -> tuple[training.TrainState, dict[str, np.ndarray]]:
+) -> tuple[train_state.TrainState, dict[str, np.ndarray]]:
     total = next(iter(run.conditions.values())).iterations
     chunk = session.chunk(total, _REPORTS_OF_IMAGES if len(env.observation_shape) == 3 else _REPORTS)
     finished = start.take() if start.done == total else None
@@ -69,20 +69,20 @@ def _train(
         return finished, start.metrics
     keys = parallel.agent_keys(run.seeds * len(run.conditions))
     over_agents = partial(parallel.over_agents, num_agents=run.num_agents, abreast=env.emulated)
-    init = over_agents(lambda key, config: training.init(key, env=env, config=config))
+    init = over_agents(lambda key, config: train_state.init(key, env=env, config=config))
     step = over_agents(lambda state, config: training.advance(state, chunk, env=env, config=config))
     with clock.phase("compile", f"compiling one program for {run.num_agents} agents on {run_folder.device()}"):
         first = init.lower(keys, lanes).compile() if start.states is None else init  # Then nobody calls it.
         advance = step.lower(run_folder.abstract_states(run), lanes).compile()
 
-    def begin() -> training.TrainState:
+    def begin() -> train_state.TrainState:
         states = start.take()
         if states is None:
             return first(keys, lanes)
         if env.emulated:
             if start.done:
                 session.say(session.GAMES_BEGIN_ANEW)
-            return over_agents(lambda state, config: training.restart(state, env=env, config=config))(states, lanes)
+            return over_agents(lambda state, config: train_state.restart(state, env=env, config=config))(states, lanes)
         return states
 
     with clock.phase("train", f"training {total} iterations of {run.num_agents} agents: {', '.join(run.conditions)}"):
@@ -92,11 +92,11 @@ def _train(
 def _loop(
     run: RunFolder,
     advance: Callable,
-    begin: Callable[[], training.TrainState],
+    begin: Callable[[], train_state.TrainState],
     lanes: Config,
     metrics: dict[str, np.ndarray],
     starts: range,
-) -> tuple[training.TrainState, dict[str, np.ndarray]]:
+) -> tuple[train_state.TrainState, dict[str, np.ndarray]]:
     """Advances all agents chunk by chunk; between chunks it reports, saves, and looks for trouble.
 
     Nobody else holds the states that `begin` returns, so that of images no more than those before and after a chunk are

@@ -16,7 +16,8 @@ Rollouts are time-major, `[T, N, ...]`; pairs are `[Q, 2, L, ...]`.
 
 from rlhf_jax.config import TEACHER_PRESETS, Config, LabelConfig, PPOConfig, QueryConfig, RewardConfig, TeacherConfig
 from rlhf_jax.environments import Environment, make, wrap
-from rlhf_jax.training import TrainState, absorb, advance, init, iteration, propose, train
+from rlhf_jax.train_state import TrainState, init
+from rlhf_jax.training import absorb, advance, iteration, propose, train
 
 __all__ = [
     "TEACHER_PRESETS",

@@ -72,7 +72,8 @@ class LabelConfig:
     """How many labels there are, and when.
 
     budget: labels in all.
-    max_budget: the largest budget among the lanes of a program.
+    max_budget: the largest budget among the lanes of a program; 0, where all are on the true reward, spares it all that
+      is done for a learnt one.
     capacity: labels that are kept, first in, first out; None keeps all.
     initial_fraction: share of the budget that is asked before training, about the untrained policy; 1 asks all then.
     warmup: iterations in which that is done.
@@ -90,8 +91,8 @@ class LabelConfig:
 
     @property
     def kept(self) -> int:
-        """Labels that there is room for."""
-        return self.capacity or self.max_budget
+        """Labels that there is room for, at least one, because no array of a checkpoint may be empty."""
+        return self.capacity or max(self.max_budget, 1)
 
 
 @jax.tree_util.register_dataclass

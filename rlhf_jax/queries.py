@@ -123,6 +123,12 @@ def select(
     return _cut(rollout, pairs, (slot < count) & valid.any(), length)
 
 
+def none(rollout: Rollout, *, config: QueryConfig) -> Queries:
+    """Returns the queries of a loop in which nobody is asked: Q = 0."""
+    nowhere = jnp.zeros((0, 2), int)
+    return _cut(rollout, Windows(start=nowhere, env=nowhere), jnp.zeros(0, bool), config.segment_length)
+
+
 def _cut(rollout: Rollout, pairs: Windows, asked: jax.Array, length: int) -> Queries:
     """Cuts the segments of `[Q, 2]` windows out of a rollout."""
     return Queries(

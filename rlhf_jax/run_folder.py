@@ -25,7 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rlhf_jax import checkpoint, environments, parallel, ppo, settings, training
+from rlhf_jax import checkpoint, environments, parallel, ppo, settings, train_state, training
 from rlhf_jax.config import Config
 
 _PACKAGES = ("rlhf_jax", "jax", "jaxlib", "flax", "optax", "gymnax", "chex", "orbax-checkpoint", "numpy", "ale-py")
@@ -147,16 +147,16 @@ def claim(run: RunFolder) -> Iterator[None]:
         yield
 
 
-def abstract_states(run: RunFolder) -> training.TrainState:
+def abstract_states(run: RunFolder) -> train_state.TrainState:
     """Returns the shapes of the states of all agents, `[A, ...]`, without computing anything."""
     env, config = _environment(run)
     keys = jax.eval_shape(lambda: parallel.agent_keys(range(run.num_agents)))
-    return jax.eval_shape(jax.vmap(lambda key: training.init(key, env=env, config=config)), keys)
+    return jax.eval_shape(jax.vmap(lambda key: train_state.init(key, env=env, config=config)), keys)
 
 
 def load_state(
     path: str | Path, condition: str | None = None, seed: int | None = None, *, preferences: bool = True
-) -> tuple[Config, training.TrainState]:
+) -> tuple[Config, train_state.TrainState]:
     """Loads an agent from the newest checkpoint of a run.
 
     Args:
@@ -262,19 +262,19 @@ def plain(value: Any) -> Any:
     return value
 
 
-def start(run: RunFolder, earlier: training.TrainState) -> None:
+def start(run: RunFolder, earlier: train_state.TrainState) -> None:
     """Writes the checkpoint that a new run starts from, where that is a reward that was learnt before.
 
     Args:
       run: a new one.
-      earlier: the agent that has the reward, and the preferences that it was learnt from; see `training.inherit`.
+      earlier: the agent that has the reward, and the preferences that it was learnt from; see `train_state.inherit`.
     """
     env, _ = _environment(run)
 
     # Not a constant of the program: the preferences may be gigabytes of images.
     @partial(jax.vmap, in_axes=(0, 0, None))
-    def begin(key: jax.Array, config: Config, earlier: training.TrainState) -> training.TrainState:
-        return training.inherit(training.init(key, env=env, config=config), earlier)
+    def begin(key: jax.Array, config: Config, earlier: train_state.TrainState) -> train_state.TrainState:
+        return train_state.inherit(train_state.init(key, env=env, config=config), earlier)
 
     for part in run.programs():
         lanes = parallel.lanes([config for config in part.conditions.values() for _ in part.seeds])

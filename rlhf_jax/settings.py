@@ -110,7 +110,7 @@ def _problems(config: Config, env: Environment) -> Iterator[str]:
             yield f"{path} = {value}; it must be finite"
     at_least_one = (
         "iterations num_envs rollout_length ppo.epochs ppo.minibatches queries.segment_length queries.candidates "
-        "labels.max_budget labels.warmup reward.members reward.fit_steps reward.batch_size reward.reference_size"
+        "labels.warmup reward.members reward.fit_steps reward.batch_size reward.reference_size"
     )
     for path in at_least_one.split():
         if flat[path] < 1:
@@ -163,6 +163,8 @@ def _contradictions(config: Config, env: Environment) -> Iterator[str]:
     if labels.warmup >= config.iterations:
         yield f"labels.warmup = {labels.warmup} leaves nothing of iterations = {config.iterations} to train in"
         return
+    if labels.max_budget < (0 if config.use_true_reward else 1):
+        yield f"labels.max_budget = {labels.max_budget}; it must be at least 1, or 0 on the true reward"
     if not config.use_true_reward and not config.reward.frozen and labels.budget < 1:
         yield f"labels.budget = {labels.budget}; it must be at least 1"
     if labels.budget > labels.max_budget:

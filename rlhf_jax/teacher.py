@@ -271,3 +271,10 @@ def check(config: TeacherConfig) -> None:
     if abs(total - 1.0).max() > 1e-4:
         worst = total[abs(total - 1.0).argmax()]
         raise ValueError(f"teacher {config.name!r} gives probabilities that sum to {worst:g}, not 1")
+
+
+def count(answers: Answers, asked: jax.Array) -> dict[str, jax.Array]:
+    """Returns how many `answers` to the `[Q]` queries that were asked there are, `ties` of these, and `silences`."""
+    given = answers.weight > 0
+    ties, silences = given & (answers.label == 0.5), asked & ~given
+    return {"answers": given.sum(), "ties": ties.sum(), "silences": silences.sum()}

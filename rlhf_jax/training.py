@@ -7,7 +7,6 @@ absorb     store the answers, fit the reward ensemble, relabel the rollout, impr
 
 import dataclasses
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -21,61 +20,18 @@ from rlhf_jax import (
     rollout,
     segments,
     teacher,
+    train_state,
 )
 from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment
 from rlhf_jax.ppo import PPOState
-from rlhf_jax.preferences import Preferences
 from rlhf_jax.queries import Queries
 from rlhf_jax.reward_ensemble import RewardEnsemble
-from rlhf_jax.rollout import EnvironmentState, Rollout
+from rlhf_jax.rollout import Rollout
 from rlhf_jax.teacher import Answers
+from rlhf_jax.train_state import TrainState
 
 Metrics = dict[str, jax.Array]
-
-
-@flax.struct.dataclass
-class TrainState:
-    """One agent in the middle of its training.
-
-    key: [] what all its randomness is derived from, together with the iteration.
-    iteration: [] iterations done.
-    environments: where its N environments stand.
-    agent: the policy and its critic.
-    ensemble: the learnt reward.
-    preferences: the answered queries.
-    true_reward: [] moments of the true reward under the untrained policy, which give it unit scale.
-    segment_return: [] moments of the true return of segments under the same, by which a synthetic teacher measures.
-    """
-
-    key: jax.Array
-    iteration: jax.Array
-    environments: EnvironmentState
-    agent: PPOState
-    ensemble: RewardEnsemble
-    preferences: Preferences
-    true_reward: normalisation.Moments
-    segment_return: normalisation.Moments
-
-
-def init(key: jax.Array, *, env: Environment, config: Config) -> TrainState:
-    """Returns an untrained agent in fresh environments; the key is consumed."""
-    key_loop, key_env, key_agent, key_ensemble = jax.random.split(key, 4)
-    return TrainState(
-        key=key_loop,
-        iteration=jnp.zeros((), jnp.int32),
-        environments=rollout.init(key_env, env=env, num_envs=config.num_envs),
-        agent=ppo.init(key_agent, env=env, config=config.ppo),
-        ensemble=reward_ensemble.init(key_ensemble, env=env, config=config.reward),
-        preferences=preferences.init(
-            env=env,
-            capacity=config.labels.kept,
-            length=config.queries.segment_length,
-            members=config.reward.members,
-        ),
-        true_reward=normalisation.init(),
-        segment_return=normalisation.init(),
-    )
 
 
 def propose(state: TrainState, *, env: Environment, config: Config) -> tuple[TrainState, Rollout, Queries, Metrics]:
@@ -97,6 +53,8 @@ def propose(state: TrainState, *, env: Environment, config: Config) -> tuple[Tra
         key_rollout, state.environments, policy, env=env, num_steps=config.rollout_length
     )
     state = _measure(dataclasses.replace(state, environments=environments), steps, config=config)
+    if not config.labels.max_budget:  # All are on the true reward.
+        return state, steps, queries.none(steps, config=config.queries), metrics | _nothing(judgement.METRICS)
     rewards = reward_ensemble.member_rewards(
         state.ensemble, steps.observation, steps.action, env=env, config=config.reward
     )
@@ -159,20 +117,16 @@ def absorb(
     Returns:
       The agent one iteration on, and metrics: `labels` so far; new `answers`, how many of them are `ties`, and how
       many queries are `silences`, without one; `predicted_return`, the learnt reward's mean over the rollout × the time
-      limit of an episode; `finite`, false once a parameter, reward or answer is not; those of `reward_ensemble.fit`
-      and `ppo.update`, NaN where these did not run.
+      limit of an episode, NaN where no reward is learnt; `finite`, false once a parameter, reward or answer is not;
+      those of `reward_ensemble.fit` and `ppo.update`, NaN where these did not run.
     """
     key_add, key_fit, key_ppo = jax.random.split(_stage_key(state, "absorb"), 3)
     observation = state.agent.observation
     if config.normalise_observations and env.measured:
         observation = normalisation.update(observation, steps.observation)
     data = preferences.add(key_add, state.preferences, asked, answers, bootstrap=config.reward.bootstrap)
-    ensemble, fit_metrics = jax.lax.cond(
-        jnp.logical_or(config.use_true_reward, config.reward.frozen),
-        lambda: (state.ensemble, _nothing(reward_ensemble.METRICS)),
-        lambda: reward_ensemble.fit(key_fit, state.ensemble, data, observation, env=env, config=config.reward),
-    )
-    predicted = reward_ensemble.predict(ensemble, steps.observation, steps.action, env=env, config=config.reward)
+    state = dataclasses.replace(state, preferences=data)
+    ensemble, predicted, fit_metrics = _fit(key_fit, state, observation, steps, env=env, config=config)
     rewards = jnp.where(config.use_true_reward, steps.true_reward / state.true_reward.std, predicted)
     agent, ppo_metrics = _improve(key_ppo, state, steps, rewards, env=env, config=config)
     state = dataclasses.replace(
@@ -180,11 +134,10 @@ def absorb(
         iteration=state.iteration + 1,
         agent=dataclasses.replace(agent, observation=observation),
         ensemble=ensemble,
-        preferences=data,
     )
     return state, {
         "labels": data.added,
-        **_count(asked, answers),
+        **teacher.count(answers, asked.asked),
         "predicted_return": predicted.mean() * env.horizon,
         "finite": _all_finite(
             (agent.trunk, agent.actor, agent.critic, ensemble.params, rewards, answers.label * answers.weight)
@@ -194,11 +147,25 @@ def absorb(
     }
 
 
-def _count(asked: Queries, answers: Answers) -> Metrics:
-    """Returns how many answers there are, how many of them are ties, and how many queries got none."""
-    given = answers.weight > 0
-    ties, silences = given & (answers.label == 0.5), asked.asked & ~given
-    return {"answers": given.sum(), "ties": ties.sum(), "silences": silences.sum()}
+def _fit(
+    key: jax.Array,
+    state: TrainState,
+    moments: normalisation.Moments,
+    steps: Rollout,
+    *,
+    env: Environment,
+    config: Config,
+) -> tuple[RewardEnsemble, jax.Array, Metrics]:
+    """Returns the ensemble, fitted unless that is for nobody, what it predicts of the rollout, and how the fit went."""
+    old, unfitted = state.ensemble, _nothing(reward_ensemble.METRICS)
+    if not config.labels.max_budget:  # All are on the true reward.
+        return old, jnp.full_like(steps.true_reward, jnp.nan), unfitted
+    new, metrics = jax.lax.cond(
+        jnp.logical_or(config.use_true_reward, config.reward.frozen),
+        lambda: (old, unfitted),
+        lambda: reward_ensemble.fit(key, old, state.preferences, moments, env=env, config=config.reward),
+    )
+    return new, reward_ensemble.predict(new, steps.observation, steps.action, env=env, config=config.reward), metrics
 
 
 def _improve(
@@ -255,32 +222,7 @@ def train(key: jax.Array, *, env: Environment, config: Config) -> tuple[TrainSta
 
     Reference: Christiano et al. 2017, figure 1 and §2.2.
     """
-    return advance(init(key, env=env, config=config), config.iterations, env=env, config=config)
-
-
-def restart(state: TrainState, *, env: Environment, config: Config) -> TrainState:
-    """Gives an agent fresh environments, where those that it acted in were played in an emulator that is gone."""
-    key = jax.random.fold_in(state.key, 3 * config.iterations + state.iteration)
-    return dataclasses.replace(state, environments=rollout.init(key, env=env, num_envs=config.num_envs))
-
-
-def inherit(state: TrainState, earlier: TrainState) -> TrainState:
-    """Gives a new agent the reward that an earlier one learnt, and the preferences that it was learnt from.
-
-    Args:
-      state: the new agent; its buffer has room for the preferences.
-      earlier: of the same environment, segment length and reward networks.
-
-    Returns:
-      The new agent with them, and with the moments by which the reward sees observations normalised.
-    """
-    capacity = state.preferences.label.shape[0]
-    return dataclasses.replace(
-        state,
-        agent=dataclasses.replace(state.agent, observation=earlier.agent.observation),
-        ensemble=earlier.ensemble,
-        preferences=preferences.resize(earlier.preferences, capacity),
-    )
+    return advance(train_state.init(key, env=env, config=config), config.iterations, env=env, config=config)
 
 
 def _stage_key(state: TrainState, stage: str) -> jax.Array:

@@ -9,7 +9,7 @@ import pytest
 
 import rlhf_jax
 from experiments import evaluation, memory, results
-from rlhf_jax import rollout, training
+from rlhf_jax import rollout, train_state
 
 STARTS, EPISODES = 8, 4
 
@@ -27,7 +27,7 @@ def found():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "plan", lambda env: evaluation.Plan(STARTS, EPISODES, env.horizon))
         patch.setattr(evaluation, "_judge", judge)
-        state = training.init(jax.random.key(0), env=env, config=config)
+        state = train_state.init(jax.random.key(0), env=env, config=config)
         return env, jax.device_get(jax.jit(lambda s: evaluation.evaluate(s, env=env, config=config))(state))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rlhf_jax
-from rlhf_jax import environments, queries, reward_ensemble, training
+from rlhf_jax import environments, queries, reward_ensemble, train_state, training
 from rlhf_jax.labelling import human_teacher, pairs
 from rlhf_jax.labelling.desk import Desk
 from rlhf_jax.labelling.human_teacher import HumanTeacher
@@ -76,7 +76,7 @@ class Office:
 @pytest.fixture(scope="module")
 def fresh():
     """An untrained agent."""
-    return jax.jit(lambda key: training.init(key, env=ENV, config=CONFIG))(jax.random.key(4))
+    return jax.jit(lambda key: train_state.init(key, env=ENV, config=CONFIG))(jax.random.key(4))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import tiny
 
 import rlhf_jax
 from experiments import evaluation, memory
-from rlhf_jax import parallel, preferences, presets, queries, reward_ensemble, settings, training
+from rlhf_jax import parallel, preferences, presets, queries, reward_ensemble, settings, train_state, training
 
 PRESET = presets.preset("MovingDot-v0")
 MOVING_DOT = dataclasses.replace(PRESET, queries=dataclasses.replace(PRESET.queries, segment_length=10))
@@ -91,7 +91,7 @@ def test_a_compiled_iteration_takes_what_is_said(agents):
     def over_agents(function):
         return parallel.over_agents(function, agents)
 
-    init = over_agents(lambda key, config: training.init(key, env=env, config=config))
+    init = over_agents(lambda key, config: train_state.init(key, env=env, config=config))
     states = jax.eval_shape(init, parallel.agent_keys(range(agents)), lanes)
     step = over_agents(lambda state, config: training.advance(state, 1, env=env, config=config))
     found = step.lower(states, lanes).compile({"xla_backend_optimization_level": 0}).memory_analysis()
@@ -117,7 +117,7 @@ def test_rules_that_compare_with_all_answers_take_what_is_said(labels):
         return queries.select(key, steps, rewards, features, answered, slots, num_slots=slots, config=config.queries)
 
     key = jax.eval_shape(lambda: jax.random.key(0))
-    state = jax.eval_shape(lambda key: training.init(key, env=env, config=config), key)
+    state = jax.eval_shape(lambda key: train_state.init(key, env=env, config=config), key)
     steps = jax.eval_shape(lambda state: training.propose(state, env=env, config=config)[1], state)
     rewards = jax.ShapeDtypeStruct((config.reward.members, *steps.true_reward.shape), "float32")
     program = tiny.quick_jit(choose).lower(key, state, steps, rewards).compile()
@@ -140,7 +140,7 @@ def test_a_compiled_evaluation_takes_no_more_than_is_said():
     env, name = rlhf_jax.make("Breakout-MinAtar"), "Breakout-MinAtar"
     small = {"labels.max_budget": 4, "labels.budget": 4, "num_envs": 2, "rollout_length": 30, "reward.fit_steps": 1}
     config = settings.override(presets.preset(name), [f"{path}={value}" for path, value in small.items()])
-    state = jax.eval_shape(lambda key: training.init(key, env=env, config=config), jax.random.key(0))
+    state = jax.eval_shape(lambda key: train_state.init(key, env=env, config=config), jax.random.key(0))
     program = jax.jit(lambda state: evaluation.evaluate(state, env=env, config=config)).lower(state).compile()
     assert 2**26 < program.memory_analysis().temp_size_in_bytes < memory.evaluation_bytes(env)
 

@@ -89,7 +89,7 @@ def test_only_moving_dot_tells_the_final_distance(runs):
 
 def test_the_true_reward_is_a_program_without_a_buffer_or_an_ensemble(runs):
     config = json.loads((runs["moving_dot"][0] / "config.json").read_text())["conditions"]
-    assert config["true_reward"]["labels"]["max_budget"] == 1
+    assert config["true_reward"]["labels"]["max_budget"] == 0
     assert config["labels_6"]["labels"]["max_budget"] == 6
     assert (config["true_reward"]["reward"]["members"], config["labels_6"]["reward"]["members"]) == (1, 2)
 

@@ -6,7 +6,7 @@ import pytest
 from gymnasium_pendulum import pendulums, play
 
 import rlhf_jax
-from rlhf_jax import parallel, ppo, rollout, settings, training
+from rlhf_jax import parallel, ppo, rollout, settings, train_state, training
 
 AGENTS, EPISODES = 3, 40
 
@@ -23,7 +23,7 @@ def learnt():
         return returns, steps.observation[0]
 
     def run(key):
-        state = training.init(key, env=env, config=config)
+        state = train_state.init(key, env=env, config=config)
         before, _ = evaluate(state)
         state, metrics = training.advance(state, config.iterations, env=env, config=config)
         after, starts = evaluate(state)

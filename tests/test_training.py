@@ -11,7 +11,7 @@ import pytest
 import reference
 
 import rlhf_jax
-from rlhf_jax import environments, parallel, ppo, teacher, training
+from rlhf_jax import environments, judgement, parallel, ppo, reward_ensemble, teacher, train_state, training
 from rlhf_jax.teacher import Answers
 
 BUDGETS = [
@@ -49,7 +49,7 @@ def train(key, config):
 
 def fresh(key, config):
     """An untrained agent."""
-    return training.init(key, env=ENV, config=config)
+    return train_state.init(key, env=ENV, config=config)
 
 
 def advance(state, config):
@@ -198,6 +198,28 @@ def test_agents_abreast_agree_with_each_agent_alone(in_chunks, configs):
     abreast = jax.jit(jax.vmap(advance))(states, configs)
     actual, expected = (without_offset(*plain(lanes)) for lanes in (abreast, in_turn))
     chex.assert_trees_all_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_program_without_queries_trains_the_agent_on_the_true_reward_as_the_one_with_them(
+    compiled_train, in_chunks, configs, keys
+):
+    """Nothing of it is about a learnt reward: it is about half as long."""
+    labels = dataclasses.replace(lane(configs, 0).labels, max_budget=0)
+    alone = dataclasses.replace(lane(configs, 0), labels=labels)
+    lowered = jax.jit(train).lower(keys[0], alone)
+    sizes = [len(program.as_text().splitlines()) for program in (lowered, compiled_train[0])]
+    assert sizes[0] < 0.6 * sizes[1]
+    state, metrics = jax.jit(advance)(fresh(keys[0], alone), alone)
+    expected, known = lane(in_chunks[1][0], 0), lane(in_chunks[1][1], 0)
+    for part in ("agent", "environments", "ensemble", "true_reward"):
+        # Another program may round in another way, as that of agents abreast.
+        actual = plain(getattr(state, part))
+        chex.assert_trees_all_close(actual, plain(getattr(expected, part)), rtol=1e-4, atol=1e-5)
+    assert metrics.keys() == known.keys()
+    rewards = {"predicted_return", *reward_ensemble.METRICS, *judgement.METRICS}
+    for name, values in metrics.items():
+        wanted = jnp.full_like(values, jnp.nan) if name in rewards else known[name]
+        np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_host_driven_loop_compiles_each_half_once(halves, driven):

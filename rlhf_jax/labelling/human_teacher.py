@@ -19,7 +19,8 @@ from rlhf_jax.labelling.progress import Progress
 from rlhf_jax.queries import Queries
 from rlhf_jax.reward_ensemble import RewardEnsemble
 from rlhf_jax.teacher import Answers
-from rlhf_jax.training import Metrics, TrainState
+from rlhf_jax.train_state import TrainState
+from rlhf_jax.training import Metrics
 
 LEAD = 8
 """How many pairs without an answer the agent may leave behind it, unless it is told to wait for each batch."""
