@@ -18,8 +18,8 @@ def prepare_machine(cache: Path | None = None) -> None:
 
     A CPU is presented as one device per core, because agents on separate devices use the cores better than the threads
     of one matrix product do. Compiled programs are kept, so that a second start is quick. What the environment
-    variables XLA_FLAGS, JAX_COMPILATION_CACHE_DIR and JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS already say is left
-    alone.
+    variables XLA_FLAGS, JAX_NUM_CPU_DEVICES, JAX_COMPILATION_CACHE_DIR and JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS
+    already say is left alone.
 
     Args:
       cache: folder for compiled programs; `rlhf_jax` in the user's cache directory if None.
@@ -27,7 +27,8 @@ def prepare_machine(cache: Path | None = None) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_cpu_multi_thread_eigen" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
-    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    if not os.environ.get("JAX_NUM_CPU_DEVICES"):
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(cache or Path(home) / "rlhf_jax"))

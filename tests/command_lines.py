@@ -4,9 +4,9 @@
 
 This process imports what takes long and does not start JAX, and forks for each command line. Each line of standard
 input is a list of objects: the `module` of `experiments`, `arguments`, the `folder` to run in, and optionally
-`xla_flags`, beside those of this process, and `interrupt`, at which words on its standard error the process sends
-itself the signal of Ctrl-C. Each is answered by a line of standard output, a list of `[exit status, output, error
-output]`.
+`xla_flags`, beside those of this process, `all_devices`, to have one for each core as by default, and `interrupt`, at
+which words on its standard error the process sends itself the signal of Ctrl-C. Each is answered by a line of standard
+output, a list of `[exit status, output, error output]`.
 """
 
 import contextlib
@@ -47,6 +47,8 @@ def run(job: dict) -> int:
     os.chdir(job["folder"])
     sys.argv = [job["module"], *job["arguments"]]
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {job.get('xla_flags', '')}"
+    if job.get("all_devices"):
+        os.environ.pop("JAX_NUM_CPU_DEVICES", None)
     if "interrupt" in job:
         # Of a shell's background processes it is ignored, and they hand that down.
         signal.signal(signal.SIGINT, signal.default_int_handler)

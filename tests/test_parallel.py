@@ -185,8 +185,15 @@ def test_machine_is_prepared(tmp_path):
 
 def test_settings_of_the_machine_that_are_there_already_are_left_alone(tmp_path):
     mine = "--xla_cpu_enable_fast_math=false --xla_cpu_multi_thread_eigen=true"
-    found = python(REPORT.format(argument=""), XLA_FLAGS=mine, JAX_COMPILATION_CACHE_DIR=str(tmp_path))
+    cores = len(os.sched_getaffinity(0))
+    found = python(
+        REPORT.format(argument=""),
+        XLA_FLAGS=mine,
+        JAX_COMPILATION_CACHE_DIR=str(tmp_path),
+        JAX_NUM_CPU_DEVICES=str(cores + 1),
+    )
     assert found["flags"] == mine
     assert found["cache"] == str(tmp_path)
+    assert found["devices"] == cores + 1
     found = python(REPORT.format(argument="Path('/tmp/elsewhere')"), XLA_FLAGS="--xla_cpu_enable_fast_math=false")
     assert set(found["flags"].split()) == {"--xla_cpu_enable_fast_math=false", "--xla_cpu_multi_thread_eigen=false"}

@@ -62,7 +62,8 @@ def tiny_run(environment, tmp_path_factory):
     """A whole run of few iterations and small networks: its folder and the finished process."""
     out = tmp_path_factory.mktemp("tiny") / "run"
     command = [sys.executable, "-m", "experiments.pendulum", *TINY, "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    all_devices = {name: value for name, value in environment.items() if name != "JAX_NUM_CPU_DEVICES"}
+    done = subprocess.run(command, cwd=ROOT, env=all_devices, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return out, done
 
@@ -76,12 +77,12 @@ def stopped_runs(tiny_run, command_lines, tmp_path_factory):
         "early": {"arguments": [*TINY, "--out=early"], "interrupt": "compiling"},
         "overflow": {"arguments": [*TINY, "--set=ppo.learning_rate=1e30", "--out=overflow"]},
     }
-    done = command_lines([job | {"module": "pendulum", "folder": str(folder)} for job in jobs.values()])
+    shared = {"module": "pendulum", "folder": str(folder), "all_devices": True}
+    done = command_lines([job | shared for job in jobs.values()])
     results = dict(zip(jobs, done, strict=True))
     (out,) = (folder / "results" / "pendulum").iterdir()
     shutil.copytree(out, folder / "as_interrupted")
-    resume = {"module": "pendulum", "arguments": ["--out", str(out), "--resume"], "folder": str(folder)}
-    [results["resumed"]] = command_lines([resume])
+    [results["resumed"]] = command_lines([shared | {"arguments": ["--out", str(out), "--resume"]}])
     return {"interrupted": folder / "as_interrupted", "resumed": out, "overflow": folder / "overflow"}, results
 
 
