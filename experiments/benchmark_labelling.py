@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +43,7 @@ class Training:
     """The same iteration of a training again and again, driven from the host as one with people is."""
 
     def __init__(self, config: Config, env: Environment) -> None:
-        self._propose, self._absorb = (
-            jax.jit(partial(half, env=env, config=config)) for half in (training.propose, training.absorb)
-        )
+        self._propose, self._absorb = training.halves(env=env, config=config)
         state = train_state.init(jax.random.key(0), env=env, config=config)
         _, _, self.queries, _ = self._propose(state)
         self._state = dataclasses.replace(state, iteration=jnp.int32(config.labels.warmup))

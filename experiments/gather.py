@@ -120,13 +120,12 @@ def _rounds(
     state: TrainState, source: Source, *, env: Environment, config: rlhf_jax.Config
 ) -> tuple[TrainState, Labels, dict[str, np.ndarray]]:
     """Returns the agent after the warm-up, what it asked with the answers, and `[1, warmup]` metrics."""
-    propose, absorb = (jax.jit(partial(half, env=env, config=config)) for half in (training.propose, training.absorb))
+    propose, absorb = training.halves(env=env, config=config)
     label = jax.jit(partial(training.label, config=config))
     judge = jax.jit(partial(reward_ensemble.preference_probability, env=env, config=config.reward))
     parts, rows = [], []
     for iteration in range(config.labels.warmup):
         acted, steps, asked, acting = propose(state)
-        acted = dataclasses.replace(acted, preferences=state.preferences)  # as in `human_teacher`
         answers = label(acted, asked)
         probability = judge(state.ensemble, asked.observation, asked.action)
         known = jnp.where(state.preferences.added > 0, probability, jnp.nan)

@@ -6,6 +6,9 @@ absorb     store the answers, fit the reward ensemble, relabel the rollout, impr
 """
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -187,6 +190,26 @@ def iteration(state: TrainState, *, env: Environment, config: Config) -> tuple[T
     answers = label(state, asked, config=config)
     state, learning = absorb(state, steps, asked, answers, env=env, config=config)
     return state, acting | learning
+
+
+def halves(*, env: Environment, config: Config) -> tuple[Callable, Callable]:
+    """Returns `propose` and `absorb` of these settings, compiled, for a loop that has its answers from outside.
+
+    The agent that this `propose` returns shares with the one that it was given all that acting does not change. A
+    compiled program would return a copy, also of the preferences, which with images are gigabytes.
+    """
+
+    @jax.jit
+    def act(state: TrainState) -> tuple[dict[str, Any], Rollout, Queries, Metrics]:
+        acted, steps, asked, metrics = propose(state, env=env, config=config)
+        moved = {name: getattr(acted, name) for name in ("environments", "true_reward", "segment_return")}
+        return moved, steps, asked, metrics
+
+    def propose_in_place(state: TrainState) -> tuple[TrainState, Rollout, Queries, Metrics]:
+        moved, steps, asked, metrics = act(state)
+        return dataclasses.replace(state, **moved), steps, asked, metrics
+
+    return propose_in_place, jax.jit(partial(absorb, env=env, config=config))
 
 
 def advance(state: TrainState, num_iterations: int, *, env: Environment, config: Config) -> tuple[TrainState, Metrics]:

@@ -47,11 +47,9 @@ def iterations(
     Yields:
       The agent and the metrics after each iteration, until all are done or the run was stopped.
     """
-    propose, absorb = (jax.jit(partial(half, env=env, config=config)) for half in (training.propose, training.absorb))
+    propose, absorb = training.halves(env=env, config=config)
     while (iteration := int(state.iteration)) < config.iterations:
         acted, steps, chosen, acting = propose(state)
-        # The same as the copy that was made of them, and with images gigabytes.
-        acted = dataclasses.replace(acted, preferences=state.preferences)
         people.ask(chosen, acted)
         if not people.wait(iteration, stopped):
             return
