@@ -153,11 +153,10 @@ class LabellingSession:
 
     def _begin(self, start: session.Start, until: int) -> TrainState:
         """Returns the agent as it was saved, or a new one."""
-        states = start.take()
-        if states is None:
+        if start.states is None:
             key = parallel.agent_keys(self.run.seeds)[0]
             return jax.jit(lambda key: train_state.init(key, env=self.env, config=self.config))(key)
-        state = jax.device_put(jax.tree.map(lambda x: x[0], states), jax.devices()[0])
+        state = jax.device_put(jax.tree.map(lambda x: x[0], start.take()), jax.devices()[0])
         if not self.env.emulated or start.done >= until:
             return state
         if start.done:

@@ -31,9 +31,10 @@ class Start:
     states: train_state.TrainState | None = None
     metrics: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
-    def take(self) -> train_state.TrainState | None:
-        """Returns the states, and keeps them no longer: with images they are gigabytes."""
+    def take(self) -> train_state.TrainState:
+        """Returns the states, of which there are some, and keeps them no longer: with images they are gigabytes."""
         states, self.states = self.states, None
+        assert states is not None
         return states
 
 
@@ -55,6 +56,11 @@ class Clock:
     def wall_seconds(self) -> dict[str, float]:
         """Returns the seconds of each phase and in total."""
         return {**self.phases, "total": time.perf_counter() - self.started}
+
+
+def agents(run: RunFolder) -> str:
+    """Returns how many agents there are, in words."""
+    return f"{run.num_agents} agent{'s' * (run.num_agents > 1)}"
 
 
 def say(message: str) -> None:

@@ -64,29 +64,33 @@ def _train(
 ) -> tuple[train_state.TrainState, dict[str, np.ndarray]]:
     total = next(iter(run.conditions.values())).iterations
     chunk = session.chunk(total, _REPORTS_OF_IMAGES if len(env.observation_shape) == 3 else _REPORTS)
-    finished = start.take() if start.done == total else None
-    if finished is not None:
-        return finished, start.metrics
-    keys = parallel.agent_keys(run.seeds * len(run.conditions))
-    over_agents = partial(parallel.over_agents, num_agents=run.num_agents, abreast=env.emulated)
-    init = over_agents(lambda key, config: train_state.init(key, env=env, config=config))
-    step = over_agents(lambda state, config: training.advance(state, chunk, env=env, config=config))
-    with clock.phase("compile", f"compiling one program for {run.num_agents} agents on {run_folder.device()}"):
-        first = init.lower(keys, lanes).compile() if start.states is None else init  # Then nobody calls it.
+    if start.done == total:
+        return start.take(), start.metrics
+    step = parallel.over_agents(
+        lambda state, config: training.advance(state, chunk, env=env, config=config), run.num_agents, env.emulated
+    )
+    with clock.phase("compile", f"compiling one program for {session.agents(run)} on {run_folder.device()}"):
+        begin = _beginning(run, start, env, lanes)
         advance = step.lower(run_folder.abstract_states(run), lanes).compile()
-
-    def begin() -> train_state.TrainState:
-        states = start.take()
-        if states is None:
-            return first(keys, lanes)
-        if env.emulated:
-            if start.done:
-                session.say(session.GAMES_BEGIN_ANEW)
-            return over_agents(lambda state, config: train_state.restart(state, env=env, config=config))(states, lanes)
-        return states
-
-    with clock.phase("train", f"training {total} iterations of {run.num_agents} agents: {', '.join(run.conditions)}"):
+    with clock.phase("train", f"training {total} iterations of {session.agents(run)}: {', '.join(run.conditions)}"):
         return _loop(run, advance, begin, lanes, start.metrics, range(start.done, total, chunk))
+
+
+def _beginning(
+    run: RunFolder, start: session.Start, env: Environment, lanes: Config
+) -> Callable[[], train_state.TrainState]:
+    """Returns what returns the agents that training begins with, new or saved, and then keeps nothing of them."""
+    over_agents = partial(parallel.over_agents, num_agents=run.num_agents, abreast=env.emulated)
+    if start.states is None:
+        keys = parallel.agent_keys(run.seeds * len(run.conditions))
+        init = over_agents(lambda key, config: train_state.init(key, env=env, config=config))
+        return partial(init.lower(keys, lanes).compile(), keys, lanes)
+    if not env.emulated:
+        return start.take
+    if start.done:
+        session.say(session.GAMES_BEGIN_ANEW)
+    restart = over_agents(lambda state, config: train_state.restart(state, env=env, config=config))
+    return lambda: restart(start.take(), lanes)
 
 
 def _loop(

@@ -1,13 +1,14 @@
 """The loop of a run, over chunks that a stand-in computes: what it holds, saves and says."""
 
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import rlhf_jax
 from experiments import session, study
-from experiments.command_line import Stopped
+from experiments.command_line import BadInput, Stopped
 from rlhf_jax import run_folder
 
 CONFIG = rlhf_jax.Config(iterations=6)
@@ -57,6 +58,23 @@ def test_a_run_holds_the_states_before_a_chunk_and_no_earlier_ones(run, saved):
     assert saved == [(6, 3)]
 
 
+def test_a_resumed_run_begins_with_what_was_saved_and_compiles_nothing_for_it(run):
+    saved_states = States(1)
+    start = session.Start(2, saved_states, {})
+    assert study._beginning(run, start, SimpleNamespace(emulated=False), None)() is saved_states
+    assert start.states is None
+
+
+@pytest.mark.parametrize("large, said", [(0, "reading the newest checkpoint\n"), (2**60, "")])
+def test_a_large_checkpoint_is_said_to_be_read(large, said, run, monkeypatch, capsys):
+    monkeypatch.setattr(session, "_LARGE", large)
+    run.checkpoints.mkdir(parents=True)
+    (run.checkpoints / "2").mkdir()
+    with pytest.raises(BadInput):
+        session.restore(run)
+    assert capsys.readouterr().err == said
+
+
 def test_the_states_before_a_chunk_that_is_not_finite_are_saved(run, saved):
     with pytest.raises(Stopped, match=r"in iteration 3; the last good checkpoint is iteration 2 in"):
         looped(run, bad_chunk=1)
@@ -65,7 +83,7 @@ def test_the_states_before_a_chunk_that_is_not_finite_are_saved(run, saved):
 
 def test_states_are_given_away_once():
     start = session.Start(4, States(2), {})
-    assert start.take().chunks == 2 and start.take() is None
+    assert start.take().chunks == 2 and start.states is None
 
 
 def test_checkpoints_are_a_minute_apart_and_take_no_more_than_a_tenth_of_the_time(monkeypatch):
