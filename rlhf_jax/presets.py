@@ -48,6 +48,8 @@ def _moving_dot(env: str) -> Config:
             # A step is good or bad at once. The further an agent looks ahead, the better it finds detours whose small
             # errors of the learnt reward add up.
             discount=0.5,
+            # With less, an early reward ends for good what it does not favour yet, such as to go up from below.
+            entropy_coefficient=0.1,
             max_grad_norm=0.5,
         ),
         # Drawn uniformly: the pairs that members disagree most about are odd ones here, such as those at the border.
