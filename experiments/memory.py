@@ -79,7 +79,7 @@ def _program_bytes(env: Environment, config: Config, agents: int) -> int:
     buffer, meanwhile = buffer_bytes(env, config), 2 * rollout_bytes(env, config)
     if acting < agents:  # Those that wait for their turn are one array, which the one that acts is cut out of.
         meanwhile += buffer
-    if "k_centre" in config.queries.selection:
+    if config.labels.max_budget and "k_centre" in config.queries.selection:
         meanwhile += _features_bytes(env, config)
     return max(2 * agents * buffer + acting * meanwhile, agents * buffer + acting * evaluation_bytes(env))
 

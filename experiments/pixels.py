@@ -14,7 +14,7 @@ SEEDS = flags.DEFINE_integer("seeds", 4, "Agents per condition.", lower_bound=1)
 def conditions(env_name: str, labels: list[str]) -> run_flags.Conditions:
     """Returns the settings of each condition: the true reward, and every label budget.
 
-    The agents on the true reward are a program of their own, without a buffer of images and an ensemble to speak of.
+    The agents on the true reward are a program of their own, without queries, answers and fits.
 
     Args:
       env_name: the environment.

@@ -62,9 +62,9 @@ def conclude(
     # Without their buffers, agents of different budgets are evaluated by one compiled program.
     buffers = jax.tree.map(lambda x: np.zeros((run.num_agents, 0), x.dtype), states.preferences)
     states = dataclasses.replace(states, preferences=buffers)
-    what = f"evaluating {session.agents(run)} on the same {starts} starts"
+    what = f"evaluating {session.how_many(run)} on the same {starts} starts"
     if env.emulated:
-        what = f"evaluating {session.agents(run)} in {starts} games each, of {_EMULATED_MINUTES} minutes at most"
+        what = f"evaluating {session.how_many(run)} in {starts} games each, of {_EMULATED_MINUTES} minutes at most"
     judged = not all(config.use_true_reward for config in run.conditions.values())
     with clock.phase("evaluate", what):
         one = lambda state, config: evaluation.evaluate(state, judged, env=env, config=config)  # noqa: E731

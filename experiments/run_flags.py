@@ -101,7 +101,7 @@ def true_reward_and_labels(base: rlhf_jax.Config, texts: Sequence[str]) -> Condi
 def without_preferences(config: rlhf_jax.Config) -> rlhf_jax.Config:
     """Returns the settings of an agent on the true reward in a program without queries, answers and fits.
 
-    It has no use for them, and where agents run abreast the fit would be done and thrown away.
+    The one member that is left is never looked at; it gives the state its shape.
     """
     return dataclasses.replace(
         config,

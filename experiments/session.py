@@ -32,7 +32,7 @@ class Start:
     metrics: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def take(self) -> train_state.TrainState:
-        """Returns the states, of which there are some, and keeps them no longer: with images they are gigabytes."""
+        """Returns the states, where there are some, and keeps them no longer: with images they are gigabytes."""
         states, self.states = self.states, None
         assert states is not None
         return states
@@ -58,7 +58,7 @@ class Clock:
         return {**self.phases, "total": time.perf_counter() - self.started}
 
 
-def agents(run: RunFolder) -> str:
+def how_many(run: RunFolder) -> str:
     """Returns how many agents there are, in words."""
     return f"{run.num_agents} agent{'s' * (run.num_agents > 1)}"
 

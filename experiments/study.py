@@ -69,17 +69,17 @@ def _train(
     step = parallel.over_agents(
         lambda state, config: training.advance(state, chunk, env=env, config=config), run.num_agents, env.emulated
     )
-    with clock.phase("compile", f"compiling one program for {session.agents(run)} on {run_folder.device()}"):
+    with clock.phase("compile", f"compiling one program for {session.how_many(run)} on {run_folder.device()}"):
         begin = _beginning(run, start, env, lanes)
         advance = step.lower(run_folder.abstract_states(run), lanes).compile()
-    with clock.phase("train", f"training {total} iterations of {session.agents(run)}: {', '.join(run.conditions)}"):
+    with clock.phase("train", f"training {total} iterations of {session.how_many(run)}: {', '.join(run.conditions)}"):
         return _loop(run, advance, begin, lanes, start.metrics, range(start.done, total, chunk))
 
 
 def _beginning(
     run: RunFolder, start: session.Start, env: Environment, lanes: Config
 ) -> Callable[[], train_state.TrainState]:
-    """Returns what returns the agents that training begins with, new or saved, and then keeps nothing of them."""
+    """Returns what makes new agents or hands over those of the checkpoint, once, and keeps no reference to them."""
     over_agents = partial(parallel.over_agents, num_agents=run.num_agents, abreast=env.emulated)
     if start.states is None:
         keys = parallel.agent_keys(run.seeds * len(run.conditions))

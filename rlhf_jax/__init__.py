@@ -17,7 +17,7 @@ Rollouts are time-major, `[T, N, ...]`; pairs are `[Q, 2, L, ...]`.
 from rlhf_jax.config import TEACHER_PRESETS, Config, LabelConfig, PPOConfig, QueryConfig, RewardConfig, TeacherConfig
 from rlhf_jax.environments import Environment, make, wrap
 from rlhf_jax.train_state import TrainState, init
-from rlhf_jax.training import absorb, advance, iteration, propose, train
+from rlhf_jax.training import absorb, advance, halves, iteration, propose, train
 
 __all__ = [
     "TEACHER_PRESETS",
@@ -31,6 +31,7 @@ __all__ = [
     "TrainState",
     "absorb",
     "advance",
+    "halves",
     "init",
     "iteration",
     "make",

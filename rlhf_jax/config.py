@@ -72,8 +72,8 @@ class LabelConfig:
     """How many labels there are, and when.
 
     budget: labels in all.
-    max_budget: the largest budget among the lanes of a program; 0, where all are on the true reward, spares it all that
-      is done for a learnt one.
+    max_budget: the largest budget among the lanes of a program; 0 where all are on the true reward, whose program then
+      has no queries, fits and predictions. Others would get rewards of NaN from it.
     capacity: labels that are kept, first in, first out; None keeps all.
     initial_fraction: share of the budget that is asked before training, about the untrained policy; 1 asks all then.
     warmup: iterations in which that is done.

@@ -12,8 +12,16 @@ from rlhf_jax.rollout import Rollout
 from rlhf_jax.segments import Windows
 
 METRICS = (
-    *("heldout_accuracy", "heldout_log_likelihood", "teacher_accuracy", "teacher_log_likelihood", "calibration_error"),
-    *("correlation", "rank_correlation", "segment_correlation", "segment_rank_correlation", "spread"),
+    "heldout_accuracy",
+    "heldout_log_likelihood",
+    "teacher_accuracy",
+    "teacher_log_likelihood",
+    "calibration_error",
+    "correlation",
+    "rank_correlation",
+    "segment_correlation",
+    "segment_rank_correlation",
+    "spread",
 )
 _RANKED_STEPS = 1024  # Sorting all steps of a rollout would cost more than the reward fit.
 

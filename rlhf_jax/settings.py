@@ -144,7 +144,7 @@ def _problems(config: Config, env: Environment) -> Iterator[str]:
 
 
 def _contradictions(config: Config, env: Environment) -> Iterator[str]:
-    steps, length, labels = config.num_envs * config.rollout_length, config.queries.segment_length, config.labels
+    steps, length = config.num_envs * config.rollout_length, config.queries.segment_length
     if config.ppo.minibatches > 0 and steps % config.ppo.minibatches:
         yield (
             f"num_envs × rollout_length = {config.num_envs} × {config.rollout_length} = {steps} is not divisible by "
@@ -157,6 +157,19 @@ def _contradictions(config: Config, env: Environment) -> Iterator[str]:
         )
     query_rules.check(config.queries.selection)
     teacher.check(config.teacher)
+    yield from _label_contradictions(config)
+    if not 0 <= config.reward.l2_low <= config.reward.l2_high or config.reward.l2_adaptation < 1:
+        yield (
+            f"reward.l2_low = {config.reward.l2_low}, l2_high = {config.reward.l2_high}, "
+            f"l2_adaptation = {config.reward.l2_adaptation}; 0 ≤ low ≤ high and factor ≥ 1 are needed"
+        )
+    if config.reward.zero_median and not config.reward.normalise:
+        yield "reward.zero_median = True has no say where reward.normalise = False"
+    yield from _observation_contradictions(config, env)
+
+
+def _label_contradictions(config: Config) -> Iterator[str]:
+    labels = config.labels
     if labels.schedule not in queries.SCHEDULES:
         yield f"labels.schedule = {labels.schedule!r}; it must be one of {', '.join(queries.SCHEDULES)}"
         return
@@ -174,11 +187,9 @@ def _contradictions(config: Config, env: Environment) -> Iterator[str]:
             f"labels.capacity = {labels.capacity} is less than the {queries.slots(config)} labels "
             f"of the busiest iteration"
         )
-    if not 0 <= config.reward.l2_low <= config.reward.l2_high or config.reward.l2_adaptation < 1:
-        yield (
-            f"reward.l2_low = {config.reward.l2_low}, l2_high = {config.reward.l2_high}, "
-            f"l2_adaptation = {config.reward.l2_adaptation}; 0 ≤ low ≤ high and factor ≥ 1 are needed"
-        )
+
+
+def _observation_contradictions(config: Config, env: Environment) -> Iterator[str]:
     if len(env.observation_shape) not in (1, 3):
         yield f"{env.name} observes arrays of shape {env.observation_shape}; vectors and images are supported"
     if len(env.observation_shape) == 3 and min(env.observation_shape[:2]) < 3:
@@ -194,8 +205,6 @@ def _contradictions(config: Config, env: Environment) -> Iterator[str]:
             yield f"{path} = {value}: images of shape {env.observation_shape} are too small to have places"
     if not config.normalise_observations and not env.measured:
         yield f"normalise_observations = False has no say: the scale of what {env.name} observes is known"
-    if config.reward.zero_median and not config.reward.normalise:
-        yield "reward.zero_median = True has no say where reward.normalise = False"
 
 
 def validate(config: Config, env: Environment) -> None:

@@ -224,6 +224,13 @@ def answer(key: jax.Array, opinion: Opinion, asked: jax.Array) -> Answers:
     return Answers(label=label.astype(jnp.float32), weight=(asked & ~(draw >= silence)).astype(jnp.float32))
 
 
+def count(answers: Answers, asked: jax.Array) -> dict[str, jax.Array]:
+    """Returns the `[]` numbers of `answers`, of `ties` among them, and of `silences`: queries without an answer."""
+    given = answers.weight > 0
+    ties, silences = given & (answers.label == 0.5), asked & ~given
+    return {"answers": given.sum(), "ties": ties.sum(), "silences": silences.sum()}
+
+
 def ceiling(opinion: Opinion, asked: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns what a model that knows the teacher perfectly would reach on its answers.
 
@@ -271,10 +278,3 @@ def check(config: TeacherConfig) -> None:
     if abs(total - 1.0).max() > 1e-4:
         worst = total[abs(total - 1.0).argmax()]
         raise ValueError(f"teacher {config.name!r} gives probabilities that sum to {worst:g}, not 1")
-
-
-def count(answers: Answers, asked: jax.Array) -> dict[str, jax.Array]:
-    """Returns how many `answers` to the `[Q]` queries that were asked there are, `ties` of these, and `silences`."""
-    given = answers.weight > 0
-    ties, silences = given & (answers.label == 0.5), asked & ~given
-    return {"answers": given.sum(), "ties": ties.sum(), "silences": silences.sum()}

@@ -46,7 +46,8 @@ def propose(state: TrainState, *, env: Environment, config: Config) -> tuple[Tra
       config: the settings.
 
     Returns:
-      The agent with its environments moved on, the `[T, N]` rollout, Q queries about it, and metrics: `return`, the
+      The agent with its environments moved on, the `[T, N]` rollout, Q queries about it, none where
+      `labels.max_budget` is 0, and metrics: `return`, the
       mean true return of the `episodes` that ended, and those of `rlhf_jax.judgement.judge`, of the reward before it
       learns from this rollout, NaN where the true one is given.
     """
@@ -97,6 +98,8 @@ def _answered(state: TrainState, *, env: Environment, config: Config) -> tuple[j
 
 def label(state: TrainState, asked: Queries, *, config: Config) -> Answers:
     """Returns what the synthetic teacher says to the queries of this iteration."""
+    if not config.labels.max_budget:  # Other people's teachers need not know what to say to no queries at all.
+        return Answers(label=jnp.zeros(0), weight=jnp.zeros(0))
     opinion = teacher.opinion(asked.true_reward, state.segment_return, config=config.teacher)
     answers = teacher.answer(_stage_key(state, "label"), opinion, asked.asked)
     target = (asked.true_reward[:, 0].sum(-1) - state.segment_return.mean) / state.segment_return.std
@@ -193,23 +196,31 @@ def iteration(state: TrainState, *, env: Environment, config: Config) -> tuple[T
 
 
 def halves(*, env: Environment, config: Config) -> tuple[Callable, Callable]:
-    """Returns `propose` and `absorb` of these settings, compiled, for a loop that has its answers from outside.
+    """Returns `propose` and `absorb` with these settings, compiled, for a loop that has its answers from outside.
 
-    The agent that this `propose` returns shares with the one that it was given all that acting does not change. A
-    compiled program would return a copy, also of the preferences, which with images are gigabytes.
+    The agent that the first one returns shares with the one that it was given all that acting does not change. Compiled
+    as it stands, `propose` returns a copy, also of the preferences, which with images are gigabytes.
+
+    Args:
+      env: the environment.
+      config: concrete settings.
+
+    Returns:
+      `propose(state)`, which returns agent, rollout, queries and metrics; and `absorb(state, rollout, queries,
+      answers)`, which returns agent and metrics.
     """
 
     @jax.jit
     def act(state: TrainState) -> tuple[dict[str, Any], Rollout, Queries, Metrics]:
         acted, steps, asked, metrics = propose(state, env=env, config=config)
-        moved = {name: getattr(acted, name) for name in ("environments", "true_reward", "segment_return")}
-        return moved, steps, asked, metrics
+        before, after = vars(state), vars(acted)
+        return {name: after[name] for name in after if after[name] is not before[name]}, steps, asked, metrics
 
-    def propose_in_place(state: TrainState) -> tuple[TrainState, Rollout, Queries, Metrics]:
-        moved, steps, asked, metrics = act(state)
-        return dataclasses.replace(state, **moved), steps, asked, metrics
+    def propose_sharing(state: TrainState) -> tuple[TrainState, Rollout, Queries, Metrics]:
+        changed, steps, asked, metrics = act(state)
+        return dataclasses.replace(state, **changed), steps, asked, metrics
 
-    return propose_in_place, jax.jit(partial(absorb, env=env, config=config))
+    return propose_sharing, jax.jit(partial(absorb, env=env, config=config))
 
 
 def advance(state: TrainState, num_iterations: int, *, env: Environment, config: Config) -> tuple[TrainState, Metrics]:

@@ -54,7 +54,7 @@ def environment(tmp_path_factory):
         "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(base / "cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_backend_optimization_level=0",
-        # A program for several devices takes half as long again to compile; those of `test_pendulum` are.
+        # A program for several devices takes half as long again to compile. Those of `test_pendulum` are.
         "JAX_NUM_CPU_DEVICES": "1",
     }
 

@@ -174,7 +174,7 @@ REPORT = (
 
 
 def test_machine_is_prepared(tmp_path):
-    nothing = {"XLA_FLAGS": None, "JAX_COMPILATION_CACHE_DIR": None}
+    nothing = {"XLA_FLAGS": None, "JAX_COMPILATION_CACHE_DIR": None, "JAX_NUM_CPU_DEVICES": None}
     found = python(REPORT.format(argument=""), **nothing, XDG_CACHE_HOME=str(tmp_path))
     assert found["flags"] == "--xla_cpu_multi_thread_eigen=false"
     assert found["cache"] == str(tmp_path / "rlhf_jax")

@@ -65,9 +65,9 @@ def test_a_resumed_run_begins_with_what_was_saved_and_compiles_nothing_for_it(ru
     assert start.states is None
 
 
-@pytest.mark.parametrize("large, said", [(0, "reading the newest checkpoint\n"), (2**60, "")])
-def test_a_large_checkpoint_is_said_to_be_read(large, said, run, monkeypatch, capsys):
-    monkeypatch.setattr(session, "_LARGE", large)
+@pytest.mark.parametrize("limit, said", [(0, "reading the newest checkpoint\n"), (2**60, "")])
+def test_a_large_checkpoint_is_said_to_be_read(limit, said, run, monkeypatch, capsys):
+    monkeypatch.setattr(session, "_LARGE", limit)
     run.checkpoints.mkdir(parents=True)
     (run.checkpoints / "2").mkdir()
     with pytest.raises(BadInput):

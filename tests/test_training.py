@@ -211,10 +211,11 @@ def test_program_without_queries_trains_the_agent_on_the_true_reward_as_the_one_
     assert sizes[0] < 0.6 * sizes[1]
     state, metrics = jax.jit(advance)(fresh(keys[0], alone), alone)
     expected, known = lane(in_chunks[1][0], 0), lane(in_chunks[1][1], 0)
-    for part in ("agent", "environments", "ensemble", "true_reward"):
+    for part in ("iteration", "agent", "environments", "ensemble", "true_reward", "segment_return"):
         # Another program may round in another way, as that of agents abreast.
         actual = plain(getattr(state, part))
         chex.assert_trees_all_close(actual, plain(getattr(expected, part)), rtol=1e-4, atol=1e-5)
+    assert state.preferences.added == 0 and state.preferences.label.shape == (1,)
     assert metrics.keys() == known.keys()
     rewards = {"predicted_return", *reward_ensemble.METRICS, *judgement.METRICS}
     for name, values in metrics.items():

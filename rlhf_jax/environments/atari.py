@@ -262,6 +262,7 @@ def _emulator(env: AtariEnvironment, num_games: int) -> tuple[np.ndarray, Any, A
         frameskip=_FRAME_SKIP,
         noop_max=env.noop_max,
         reward_clipping=False,
+        episodic_life=False,
         use_fire_reset=env.fire_reset,
     )
     with jax.ensure_compile_time_eval():  # What is kept must not belong to the program that is traced just now.
