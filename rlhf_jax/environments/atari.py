@@ -20,9 +20,8 @@ import numpy as np
 from rlhf_jax.environments.environment import Environment, Step
 
 _SUFFIX = "NoFrameskip-v4"
-_FRAME_SKIP, _STACK = 4, 4
+_FRAME_SKIP, _STACK, _SIZE = 4, 4, 84
 STEPS_PER_MINUTE = 60 * 60 // _FRAME_SKIP
-_SIZE = 84
 _FOR_TWO = frozenset({"combat", "joust", "maze_craze", "warlords"})
 
 Box = tuple[slice, slice]
