@@ -7,6 +7,6 @@ import dataclasses
 
 from experiments import evaluation, results
 
-evaluation._GAMES = ((2**18, (512, 32)), (2**25, (4, 2)))  # Vectors as ever; of images what is shown.
-# 200 steps of a game of an emulator are kept, so that it has some more.
-results._for_evaluation = lambda env: dataclasses.replace(env, horizon=250) if env.emulated else env
+evaluation.plan = lambda env: evaluation.Plan(starts=4, episodes=2, steps=40)
+# An emulator's games have some more steps than are kept.
+results._for_evaluation = lambda env: dataclasses.replace(env, horizon=50 if env.emulated else 40)

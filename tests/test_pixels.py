@@ -9,11 +9,11 @@ from PIL import Image, ImageSequence
 
 from experiments import session
 
-ITERATIONS = 3
+ITERATIONS, STEPS = 3, 12
 SETTINGS = tiny.words(
     iterations=ITERATIONS,
     num_envs=2,
-    rollout_length=30,
+    rollout_length=STEPS,
     ppo__minibatches=2,
     ppo__epochs=1,
     labels__warmup=1,
@@ -57,7 +57,7 @@ def test_the_folder_is_that_of_figure_2(runs, name):
     assert summary["experiment"] == RUNS[name][0]
     seeds = [3, 4] if name == "atari" else [3]
     assert summary["seeds"] == seeds
-    assert summary["env_steps_per_agent"] == ITERATIONS * 2 * 30
+    assert summary["env_steps_per_agent"] == ITERATIONS * 2 * STEPS
     assert list(summary["conditions"]) == ["true_reward", "labels_6"]
     assert [row["labels"] for row in summary["conditions"].values()] == [0, 6]
     assert all(len(row["eval_return"]) == len(seeds) for row in summary["conditions"].values())
