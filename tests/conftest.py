@@ -37,6 +37,12 @@ LONGEST = (
 )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """One more than there are cores: a quarter of the time a worker waits, for a page, for people or for a process."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 def pytest_collection_modifyitems(items):
     """Sorts tests by file, the longest first."""
     rank = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}

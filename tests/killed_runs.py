@@ -29,13 +29,14 @@ SETTINGS = (
     "queries.candidates=2 ppo.hidden=8 ppo.minibatches=2 reward.hidden=8 reward.fit_steps=2 reward.batch_size=4"
 )
 LABELS = 80
+ARGUMENTS = ["--labels", str(LABELS), "--seed", "3"]
+ARGUMENTS += [word for setting in SETTINGS.split() for word in ("--set", setting)]
 
 
 def start(folder: Path, port: int, resume: bool) -> int:
     """Forks a run; returns its process number."""
     flags = ["--out", str(folder), "--port", str(port)]
-    settings = [word for setting in SETTINGS.split() for word in ("--set", setting)]
-    flags += ["--resume"] if resume else ["--labels", str(LABELS), "--seed", "3", *settings]
+    flags += ["--resume"] if resume else ARGUMENTS
     child = os.fork()
     if child == 0:
         with open(folder.parent / "output.txt", "a") as output:

@@ -7,11 +7,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 from pathlib import Path
 
+import killed_runs
 import numpy as np
 import pytest
 import scripted_labeller
@@ -108,13 +108,9 @@ def test_killed_eight_times_amid_answers_it_loses_none(environment, tmp_path):
 
 def test_interrupted_run_keeps_everything_and_says_how_to_go_on(environment, tmp_path):
     folder = tmp_path / "run"
-    small = ["iterations=6", "num_envs=4", "rollout_length=40", "queries.segment_length=10", "labels.warmup=1"]
-    small += ["ppo.hidden=8", "ppo.minibatches=2", "reward.hidden=8"]  # as in `killed_runs`, which is evaluated alike
-    run = Run(environment, "--labels", 16, "--out", folder, *(word for text in small for word in ("--set", text)))
+    run = Run(environment, *killed_runs.ARGUMENTS, "--out", folder)  # whose programs are compiled already
     address = run.address()
-    answering = threading.Thread(target=_answer, args=(address, folder, 6), daemon=True)
-    answering.start()
-    answering.join(120)
+    answered = _answer(address, lambda status: status["iteration"] > 0)
     second = Run(environment, "--resume", "--out", folder)
     assert second.end()[0] == 2 and second.said[-1] == f"experiments.human: {folder} is in use by another process"
     page = Client(address)
@@ -131,19 +127,20 @@ def test_interrupted_run_keeps_everything_and_says_how_to_go_on(environment, tmp
         rf"experiments.human: stopped at iteration \d; all answers are kept; go on with --out {folder} --resume",
         run.said[-1],
     )
-    assert len(LabelStore(folder / "labels.sqlite").in_force()) == 6
+    assert LabelStore(folder / "labels.sqlite").in_force().keys() == answered
     assert checkpoint.latest(folder / "checkpoints") >= 1
     run = Run(environment, "--resume", "--out", folder)
-    scripted_labeller.label(run.address(), LabelStore(folder / "labels.sqlite", read_only=True))
-    assert run.end()[0] == 0
-    assert json.loads((folder / "summary.json").read_text())["conditions"]["labels_16"]["labels"] == 16
+    answered |= _answer(run.address(), lambda status: status["phase"] == "finished")
+    assert run.end()[0] == 0, run.said
+    assert len(answered) == killed_runs.LABELS
+    assert json.loads((folder / "summary.json").read_text())["conditions"]["labels_80"]["labels"] == killed_runs.LABELS
 
 
 def test_people_teach_by_pictures(environment, tmp_path):
     """Clips are shown, answers that are not about the score are learnt from, and labels and returns are drawn."""
     folder, settings = tmp_path / "run", {"iterations": 3, "num_envs": 2, "rollout_length": 20, "ppo__epochs": 1}
     settings |= {"labels__warmup": 1, "queries__segment_length": 5, "queries__candidates": 1, "reward__members": 2}
-    short = ["--import", "short_games", *tiny.words(**settings)]
+    short = ["--import", "short_evaluation", *tiny.words(**settings)]
     run = Run(environment, "--env", "PongNoFrameskip-v4", "--labels", 4, "--out", folder, *short)
     address = run.address()
     store = LabelStore(folder / "labels.sqlite", read_only=True)
@@ -158,5 +155,15 @@ def test_people_teach_by_pictures(environment, tmp_path):
         assert (folder / name).stat().st_size > 1000 and name in out
 
 
-def _answer(address, folder, count):
-    scripted_labeller.label(address, LabelStore(folder / "labels.sqlite", read_only=True), count)
+def _answer(address, until):
+    """Answers without looking until this is true of the run's status; returns which pairs."""
+    client, pairs = Client(address), set()
+    reply = client.pair()
+    while not until(reply["status"]):
+        if reply["pair"] is None:
+            time.sleep(0.02)
+            reply = client.pair()
+        else:
+            pairs.add(reply["pair"]["id"])
+            reply = client.answer(reply["status"], reply["pair"], "left")
+    return pairs

@@ -39,10 +39,10 @@ def runs(command_lines, tmp_path_factory):
     """
     jobs, folder = {}, tmp_path_factory.mktemp("pixels")
     for name, (module, *arguments) in RUNS.items():
-        arguments = [*arguments, "--out", name, "--import", "short_games"]
+        arguments = [*arguments, "--out", name, "--import", "short_evaluation"]
         jobs[name] = {"module": module, "arguments": arguments, "folder": str(folder)}
     jobs["stopped"] = jobs["atari"] | {"interrupt": "return (labels): labels_6"}
-    jobs["atari"] |= {"arguments": ["--out", "atari", "--resume", "--import", "short_games"]}
+    jobs["atari"] |= {"arguments": ["--out", "atari", "--resume", "--import", "short_evaluation"]}
     order = ["moving_dot", "minatar", "stopped", "atari"]
     done = dict(zip(order, command_lines([jobs[name] for name in order]), strict=True))
     for name, (status, _, err) in done.items():

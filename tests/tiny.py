@@ -30,5 +30,5 @@ def words(**settings):
 
 
 STUDY_ITERATIONS = 12
-STUDY = words(iterations=STUDY_ITERATIONS, num_envs=2, rollout_length=60)
+STUDY = ["--import", "short_evaluation", *words(iterations=STUDY_ITERATIONS, num_envs=2, rollout_length=60)]
 """Words of runs of eight agents with up to 12 labels, which are one program and compiled once."""
