@@ -19,24 +19,17 @@ from pathlib import Path
 
 import orbax.checkpoint  # noqa: F401
 import seaborn  # noqa: F401
+import tiny
 import uvicorn  # noqa: F401
 
 from experiments import command_line, human
 from rlhf_jax.labelling.client import Client
 
-SETTINGS = (
-    "iterations=8 num_envs=4 rollout_length=40 labels.warmup=1 labels.initial_fraction=0.75 queries.segment_length=10 "
-    "queries.candidates=2 ppo.hidden=8 ppo.minibatches=2 reward.hidden=8 reward.fit_steps=2 reward.batch_size=4"
-)
-LABELS = 80
-ARGUMENTS = ["--labels", str(LABELS), "--seed", "3"]
-ARGUMENTS += [word for setting in SETTINGS.split() for word in ("--set", setting)]
-
 
 def start(folder: Path, port: int, resume: bool) -> int:
     """Forks a run; returns its process number."""
     flags = ["--out", str(folder), "--port", str(port)]
-    flags += ["--resume"] if resume else ARGUMENTS
+    flags += ["--resume"] if resume else tiny.PEOPLE
     child = os.fork()
     if child == 0:
         with open(folder.parent / "output.txt", "a") as output:

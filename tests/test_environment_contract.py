@@ -233,9 +233,10 @@ def test_it_can_be_drawn(contract):
     assert (clip[1:] != clip[:-1]).any((1, 2, 3)).sum() >= 3
 
 
-def test_atari_keeps_what_of_it_an_emulator_can():
+@pytest.mark.parametrize("name", ["PongNoFrameskip-v4", "EnduroNoFrameskip-v4"])
+def test_atari_keeps_what_of_it_an_emulator_can(name):
     """Games are played many at a time, and begin anew a step after their end, so that there is no other observation."""
-    env = make("PongNoFrameskip-v4")
+    env = make(name)
 
     @jax.jit
     def run(key):

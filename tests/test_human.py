@@ -11,7 +11,6 @@ import time
 import urllib.error
 from pathlib import Path
 
-import killed_runs
 import numpy as np
 import pytest
 import scripted_labeller
@@ -108,7 +107,7 @@ def test_killed_eight_times_amid_answers_it_loses_none(environment, tmp_path):
 
 def test_interrupted_run_keeps_everything_and_says_how_to_go_on(environment, tmp_path):
     folder = tmp_path / "run"
-    run = Run(environment, *killed_runs.ARGUMENTS, "--out", folder)  # whose programs are compiled already
+    run = Run(environment, *tiny.PEOPLE, "--out", folder)  # whose programs `killed_runs` compiled
     address = run.address()
     answered = _answer(address, lambda status: status["iteration"] > 0)
     second = Run(environment, "--resume", "--out", folder)
@@ -132,8 +131,8 @@ def test_interrupted_run_keeps_everything_and_says_how_to_go_on(environment, tmp
     run = Run(environment, "--resume", "--out", folder)
     answered |= _answer(run.address(), lambda status: status["phase"] == "finished")
     assert run.end()[0] == 0, run.said
-    assert len(answered) == killed_runs.LABELS
-    assert json.loads((folder / "summary.json").read_text())["conditions"]["labels_80"]["labels"] == killed_runs.LABELS
+    assert len(answered) == tiny.PEOPLE_LABELS
+    assert json.loads((folder / "summary.json").read_text())["conditions"]["labels_80"]["labels"] == tiny.PEOPLE_LABELS
 
 
 def test_people_teach_by_pictures(environment, tmp_path):

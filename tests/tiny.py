@@ -32,3 +32,17 @@ def words(**settings):
 STUDY_ITERATIONS = 12
 STUDY = ["--import", "short_evaluation", *words(iterations=STUDY_ITERATIONS, num_envs=2, rollout_length=60)]
 """Words of runs of eight agents with up to 12 labels, which are one program and compiled once."""
+
+PEOPLE_LABELS = 80
+PEOPLE = [
+    *("--labels", str(PEOPLE_LABELS), "--seed", "3"),
+    *words(
+        iterations=8,
+        num_envs=4,
+        rollout_length=40,
+        queries__segment_length=10,
+        labels__initial_fraction=0.75,
+        labels__warmup=1,
+    ),
+]
+"""Words of runs with people, of which three quarters of the labels are asked for before the training."""
