@@ -39,8 +39,8 @@ LONGEST = (
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers():
-    """One more than there are cores: a quarter of the time a worker waits, for a page, for people or for a process."""
-    return len(os.sched_getaffinity(0)) + 1
+    """One more than there are cores, because workers wait for pages and for processes."""
+    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or len(os.sched_getaffinity(0)) + 1)
 
 
 def pytest_collection_modifyitems(items):

@@ -4,7 +4,8 @@
     python tests/scripted_labeller.py http://127.0.0.1:8000/ RUN 1 7 8
 
 Numbers are actions that are liked, such as those of Enduro that accelerate. They stand for a person who likes speed:
-the score says nothing until a car is passed, which chance does not do. Clips are fetched, answers go by what is stored.
+the score says nothing until a car is passed, which chance hardly ever does. Clips are fetched, answers go by what is
+stored.
 """
 
 import math

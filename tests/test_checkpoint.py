@@ -11,7 +11,7 @@ import pytest
 from rlhf_jax import checkpoint
 
 # Orbax leaves its other reads unfinished when one fails. Python says so, in thousands of lines, when it finds them.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+unfinished_reads = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 def tree(scale=1.0):
@@ -93,6 +93,7 @@ def test_latest_of_nothing_is_none_and_makes_no_folder(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@unfinished_reads
 def test_two_newest_are_kept(tmp_path):
     for iteration in (3, 10, 25, 100):
         checkpoint.save(tmp_path, iteration, tree(scale=iteration))
@@ -111,6 +112,7 @@ def test_half_written_checkpoint_is_not_the_latest(saved, tmp_path):
     assert_same(checkpoint.restore(folder, 7, tree()), tree())
 
 
+@unfinished_reads
 @pytest.mark.parametrize("damage", ["delete", "halve", "empty"])
 def test_damaged_checkpoint_is_refused_or_harmless(damage, saved, tmp_path):
     files = [path.relative_to(saved) for path in sorted(saved.rglob("*")) if path.is_file()]
@@ -132,6 +134,7 @@ def test_damaged_checkpoint_is_refused_or_harmless(damage, saved, tmp_path):
     assert largest in refusals and len(refusals) >= 3
 
 
+@unfinished_reads
 def test_checkpoint_without_its_content_is_refused(saved, tmp_path):
     folder = tmp_path / "checkpoints"
     shutil.copytree(saved, folder)
@@ -140,7 +143,7 @@ def test_checkpoint_without_its_content_is_refused(saved, tmp_path):
     refused(folder, 8, tree())
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # As above.
+@unfinished_reads
 @pytest.mark.parametrize("change", ["shape", "rank", "key", "more", "fewer", "nested"])
 def test_foreign_checkpoint_is_refused(change, saved):
     like = shapes(tree())

@@ -100,9 +100,9 @@ def test_killed_eight_times_amid_answers_it_loses_none(environment, tmp_path):
     log = tmp_path / "output.txt"
     assert done.returncode == 0, done.stderr + (log.read_text() if log.exists() else "")
     result = json.loads(done.stdout)
-    assert result["killed"] == 8 and result["confirmed"] >= 80
+    assert result["killed"] == 8 and result["confirmed"] >= tiny.PEOPLE_LABELS
     assert result["lost"] == 0 and result["answered_twice"] == 0
-    assert result["pairs"] == 80 and result["exit_status"] == 0
+    assert result["pairs"] == tiny.PEOPLE_LABELS and result["exit_status"] == 0
 
 
 def test_interrupted_run_keeps_everything_and_says_how_to_go_on(environment, tmp_path):
@@ -131,15 +131,15 @@ def test_interrupted_run_keeps_everything_and_says_how_to_go_on(environment, tmp
     run = Run(environment, "--resume", "--out", folder)
     answered |= _answer(run.address(), lambda status: status["phase"] == "finished")
     assert run.end()[0] == 0, run.said
-    assert len(answered) == tiny.PEOPLE_LABELS
-    assert json.loads((folder / "summary.json").read_text())["conditions"]["labels_80"]["labels"] == tiny.PEOPLE_LABELS
+    assert len(answered) == (count := tiny.PEOPLE_LABELS)
+    assert json.loads((folder / "summary.json").read_text())["conditions"][f"labels_{count}"]["labels"] == count
 
 
 def test_people_teach_by_pictures(environment, tmp_path):
     """Clips are shown, answers that are not about the score are learnt from, and labels and returns are drawn."""
     folder, settings = tmp_path / "run", {"iterations": 3, "num_envs": 2, "rollout_length": 20, "ppo__epochs": 1}
     settings |= {"labels__warmup": 1, "queries__segment_length": 5, "queries__candidates": 1, "reward__members": 2}
-    short = ["--import", "short_evaluation", *tiny.words(**settings)]
+    short = [*tiny.SHORT, *tiny.words(**settings)]
     run = Run(environment, "--env", "PongNoFrameskip-v4", "--labels", 4, "--out", folder, *short)
     address = run.address()
     store = LabelStore(folder / "labels.sqlite", read_only=True)
@@ -155,10 +155,13 @@ def test_people_teach_by_pictures(environment, tmp_path):
 
 
 def _answer(address, until):
-    """Answers without looking until this is true of the run's status; returns which pairs."""
-    client, pairs = Client(address), set()
+    """Answers, after a look at the first pair only, until this is true of the run's status; returns which pairs."""
+    client, pairs, deadline = Client(address), set(), time.monotonic() + 120
     reply = client.pair()
     while not until(reply["status"]):
+        assert time.monotonic() < deadline, reply["status"]
+        if reply["pair"] and not pairs:
+            assert all(client.get(reply["pair"][side]) for side in ("left", "right"))
         if reply["pair"] is None:
             time.sleep(0.02)
             reply = client.pair()

@@ -47,7 +47,6 @@ GATHER = words(**{"labels.warmup": 2})
 FIT = [*words("num_envs", "rollout_length", "ppo.hidden", "ppo.minibatches", "reward.hidden"), "--rounds", "24"]
 TRAIN = words(*(name for name in TINY if name not in ("queries.segment_length", "reward.hidden")))
 TRAIN += ["--set", f"iterations={ITERATIONS}", "--set", "labels.warmup=1", "--seeds", "2", "--seed", "5"]
-SHORT = ["--import", "short_evaluation"]
 
 ERRING = ["--set", "teacher.error_rate=1"]
 
@@ -58,10 +57,10 @@ CHAIN = {
     "import": ["labels", "import", "labels.npz", "imported"],
     "again": ["labels", "import", "labels.npz", "imported"],
     "fit": ["fit", "imported", "labels.npz", *FIT, "--out", "fitted"],
-    "frozen": ["train", "--reward", "fitted", *TRAIN, *SHORT, "--out", "frozen"],
-    "stopped": ["train", "--reward", "fitted", "--nofrozen", "--labels", str(MORE), *TRAIN, *SHORT, "--out", "on"],
-    "on": ["train", "--out", "on", "--resume", *SHORT],
-    "true": ["train", "--env", "CartPole-v1", *TRAIN, *SHORT, "--set", "reward.hidden=8", "--out", "true"],
+    "frozen": ["train", "--reward", "fitted", *TRAIN, *tiny.SHORT, "--out", "frozen"],
+    "stopped": ["train", "--reward", "fitted", "--nofrozen", "--labels", str(MORE), *TRAIN, *tiny.SHORT, "--out", "on"],
+    "on": ["train", "--out", "on", "--resume", *tiny.SHORT],
+    "true": ["train", "--env", "CartPole-v1", *TRAIN, *tiny.SHORT, "--set", "reward.hidden=8", "--out", "true"],
     "replay": ["replay", "on", "--seed", "6", "--episodes", "2", "--steps", "30"],
     "cartpole": ["replay", "true", "--seed", "5"],
     "show": ["labels", "show", "fitted", "--pairs", "1,3-5"],

@@ -54,7 +54,11 @@ def studies(command_lines, tmp_path_factory):
     jobs.append(
         {"module": "label_efficiency", "arguments": everything, "folder": str(folder), "interrupt": "compiling"}
     )
-    resume = {"module": "ablations", "arguments": ["--out", "ablations", "--resume", *TINY[:2]], "folder": str(folder)}
+    resume = {
+        "module": "ablations",
+        "arguments": ["--out", "ablations", "--resume", *tiny.SHORT],
+        "folder": str(folder),
+    }
     stopped, *others, _ = command_lines(jobs)
     programs = {path.name: checkpoint.latest(path) for path in (folder / "ablations" / "checkpoints").iterdir()}
     [resumed] = command_lines([resume])

@@ -29,8 +29,11 @@ def words(**settings):
     return [word for path, value in {**NETWORKS, **named}.items() for word in ("--set", f"{path}={value}")]
 
 
+SHORT = ["--import", "short_evaluation"]
+"""Words of runs whose agents are evaluated on few games."""
+
 STUDY_ITERATIONS = 12
-STUDY = ["--import", "short_evaluation", *words(iterations=STUDY_ITERATIONS, num_envs=2, rollout_length=60)]
+STUDY = [*SHORT, *words(iterations=STUDY_ITERATIONS, num_envs=2, rollout_length=60)]
 """Words of runs of eight agents with up to 12 labels, which are one program and compiled once."""
 
 PEOPLE_LABELS = 80
