@@ -131,7 +131,8 @@ def test_interrupted_run_keeps_everything_and_says_how_to_go_on(environment, tmp
     run = Run(environment, "--resume", "--out", folder)
     answered |= _answer(run.address(), lambda status: status["phase"] == "finished")
     assert run.end()[0] == 0, run.said
-    assert len(answered) == (count := tiny.PEOPLE_LABELS)
+    count = tiny.PEOPLE_LABELS
+    assert len(answered) == count
     assert json.loads((folder / "summary.json").read_text())["conditions"][f"labels_{count}"]["labels"] == count
 
 

@@ -94,7 +94,7 @@ def test_the_true_reward_is_a_program_without_a_buffer_or_an_ensemble(runs):
     assert (config["true_reward"]["reward"]["members"], config["labels_6"]["reward"]["members"]) == (1, 2)
 
 
-def test_two_agents_learn_apart_in_one_emulator(runs):
+def test_two_agents_in_one_emulator_have_rewards_of_their_own(runs):
     """That their games are their own is tested in `test_atari`. No point falls so soon: all answers are ties."""
     one, other = np.load(runs["atari"][0] / "labels_6" / "predicted_returns.npy")
     assert np.isfinite(one[-1]) and one[-1] != other[-1]
