@@ -43,7 +43,7 @@ def learning_curves(
 
     Where a seed is NaN between two values (no episode ended) the former counts; points before its first and after its
     last value are left out. What lies far under the 5th percentile of a curve and under its end is cut off at the
-    bottom, so that one bad iteration does not flatten the rest.
+    bottom, so that one bad iteration does not flatten the rest; the figure tells how far down it would go.
 
     Args:
       path: of the PNG to write.
@@ -86,17 +86,28 @@ def draw_curves(axes: Axes, env_steps: np.ndarray, curves: Mapping[str, np.ndarr
 
 
 def set_limits(axes: Axes, env_steps: np.ndarray, curves: list[Curve], optimum: float | None) -> None:
-    """Frames everything, but for what lies far under both the 5th percentile and the end of the lowest curve."""
+    """Frames everything, but for what lies far under both the 5th percentile and the end of the lowest curve.
+
+    Where a curve leaves the frame, its lowest value is written at the bottom, on the right where few curves are.
+    """
     curves, marks = [curve for curve in curves if curve.mean.size], [] if optimum is None else [optimum]
     ceiling = max([curve.high.max() for curve in curves] + marks, default=1.0)
     floor = min(marks, default=ceiling)
     for curve in curves:
         usual = min(np.quantile(curve.mean, 0.05), curve.low[-1])
-        floor = min(floor, max(curve.low.min(), usual - 0.1 * (ceiling - usual)))
+        reach = ceiling - usual
+        floor = min(floor, curve.low.min() if curve.low.min() > usual - 0.5 * reach else usual - 0.1 * reach)
     span = (ceiling - floor) or 1.0
-    axes.set_ylim(floor - 0.05 * span, ceiling + 0.09 * span)
+    bottom = floor - 0.05 * span
+    axes.set_ylim(bottom, ceiling + 0.09 * span)
     if len(env_steps) > 1:
         axes.set_xlim(np.min(env_steps), np.max(env_steps))
+    lowest = min([curve.mean.min() for curve in curves], default=bottom)
+    if lowest < bottom:
+        words = f"cut off: down to {lowest:,.0f}" if abs(lowest) >= 100.0 else f"cut off: down to {lowest:.2g}"
+        place: dict[str, Any] = {"xy": (1, 0), "xytext": (-3, 3), "textcoords": "offset points", "ha": "right"}
+        words = words.replace("-", "−")
+        axes.annotate(words, xycoords="axes fraction", fontsize=8, color=figure_style.MUTED, **place)
 
 
 def _decorate(axes: Axes, title: str, xlabel: str, ylabel: str, optimum: float | None) -> None:

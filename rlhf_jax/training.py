@@ -47,9 +47,8 @@ def propose(state: TrainState, *, env: Environment, config: Config) -> tuple[Tra
 
     Returns:
       The agent with its environments moved on, the `[T, N]` rollout, Q queries about it, none where
-      `labels.max_budget` is 0, and metrics: `return`, the
-      mean true return of the `episodes` that ended, and those of `rlhf_jax.judgement.judge`, of the reward before it
-      learns from this rollout, NaN where the true one is given.
+      `labels.max_budget` is 0, and metrics: `return`, the mean true return of the `episodes` that ended, and those of
+      `rlhf_jax.judgement.judge`, of the reward before it learns from this rollout, NaN where the true one is given.
     """
     key_rollout, key_queries = jax.random.split(_stage_key(state, "propose"))
     policy = ppo.sampling_policy(state.agent, env=env, config=config.ppo)

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments import figures
@@ -60,6 +61,15 @@ def test_learning_curves_is_not_flattened_by_the_first_iteration(tmp_path):
     # Were the outlier shown, the curve from the second point on would lie within the top six rows.
     rows = np.nonzero(blue[:, 120:600].any(axis=1))[0]
     assert rows.max() - rows.min() > 300
+
+
+@pytest.mark.parametrize("lowest, words", [(-1e5, ["cut off: down to −100,000"]), (-1300.0, [])])
+def test_a_curve_that_leaves_the_frame_is_told_with_its_lowest_value(lowest, words):
+    axes, steps, values = Figure().add_subplot(), np.arange(60), returns()
+    values[:, 0] = lowest
+    figures.set_limits(axes, steps, figures.draw_curves(axes, steps, {"reward": values}), None)
+    assert [text.get_text() for text in axes.texts] == words
+    assert (axes.get_ylim()[0] < lowest) == (not words)
 
 
 @pytest.mark.parametrize("optimum", [None, -140.0])
