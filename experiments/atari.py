@@ -18,7 +18,7 @@ from rlhf_jax.environments import atari  # noqa: E402
 for module in (run_flags, sweep, pixels, command_line):
     flags.adopt_module_key_flags(module)
 _ENV = flags.DEFINE_string("env", "PongNoFrameskip-v4", "The game.")
-# Two conditions of four agents with 1,400 pairs of pictures would take 16 GiB.
+# Four agents with 1,400 pairs of pictures each would take 16 GiB.
 flags.set_default(pixels.SEEDS, 1)
 _LABELS = flags.DEFINE_list("labels", ["1400"], "Label budgets, a condition each, beside the true reward.")
 

@@ -32,7 +32,8 @@ class Plan:
     """How much is played to evaluate an agent.
 
     starts: episodes of the deterministic policy, whose returns count.
-    episodes: of each kind of states that the reward is judged on; those of experts are the first of the starts.
+    episodes: of the exploring policy, and of each kind of states that the reward is judged on; those of experts are
+      the first of the starts.
     steps: of each episode that is kept for that.
     """
 
@@ -57,7 +58,7 @@ def plan(env: Environment) -> Plan:
 def evaluate(
     state: train_state.TrainState, judged: bool = True, *, env: Environment, config: Config
 ) -> dict[str, jax.Array]:
-    """Plays the deterministic policy from the fixed starts, and compares the learnt reward with the true one.
+    """Plays the policy, deterministic and exploring, and compares the learnt reward with the true one.
 
     Args:
       state: the agent.
@@ -66,21 +67,25 @@ def evaluate(
       config: its settings.
 
     Returns:
-      `return`, the mean over the starts; `observation`, `action` and `state` of the first episodes, `[steps, CLIPS,
-      ...]`; and what else `MEASURES` has for the environment. Of a reward that was learnt also `<states>.<metric>` for
-      all metrics of `rlhf_jax.judgement.judge`, and for vectors the distances `epic` and `dard`; `reliability`, `[bins,
-      3]`, on the exploring policy's states; and a `reward_map` where there is a plane to draw.
+      `return`, the mean over the starts, and `exploring_return` of the policy as it explores in training, over the
+      episodes of that kind; `observation`, `action` and `state` of the first episodes, `[steps, CLIPS, ...]`; and what
+      else `MEASURES` has for the environment. Of a reward that was learnt also `<states>.<metric>` for all metrics of
+      `rlhf_jax.judgement.judge`, and for vectors the distances `epic` and `dard`; `reliability`, `[bins, 3]`, on the
+      exploring policy's states; and a `reward_map` where there is a plane to draw.
     """
     key_starts, key_judge = jax.random.key(KEY), jax.random.key(KEY + 1)
     if env.emulated:  # Agents that share an emulator are told apart by their keys; 4 I is beyond those of training.
         key_starts = jax.random.fold_in(state.key, 4 * config.iterations + KEY)
     sizes = plan(env)
     # One rollout for all, because two would take twice as long to compile.
-    num_episodes = sizes.starts + 2 * sizes.episodes * judged
+    num_episodes = sizes.starts + sizes.episodes * (1 + judged)
     policy = _policy(state, num_episodes, env=env, config=config)
     returns, steps = rollout.evaluate(key_starts, policy, env=env, num_episodes=num_episodes, kept_steps=sizes.steps)
     shown = {"observation": steps.observation, "action": steps.action, "state": steps.state}
-    found = {"return": returns[: sizes.starts].mean(), **jax.tree.map(lambda x: x[:, :CLIPS], shown)}
+    # Of a game without chance all starts are one episode: that with the policy's own chance tells how good it is.
+    exploring = returns[sizes.starts : sizes.starts + sizes.episodes].mean()
+    found = {"return": returns[: sizes.starts].mean(), "exploring_return": exploring}
+    found |= jax.tree.map(lambda x: x[:, :CLIPS], shown)
     if judged:
         found |= _reward(key_judge, state, steps, env=env, config=config)
     first = jax.tree.map(lambda x: x[:, : sizes.starts], steps)

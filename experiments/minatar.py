@@ -1,4 +1,4 @@
-"""Four of MinAtar's games and a small Pong from synthetic preferences, beside the same agents on the true reward.
+"""The games of MinAtar and a small Pong from synthetic preferences, beside the same agents on the true reward.
 
 Clips of 25 steps are the paper's for Atari, and 1,400 labels its most for robots; BUILD_NOTES.md says what differs. On
 Breakout agents come to 85 % of the mean return of those on the true reward (four seeds).
@@ -20,6 +20,7 @@ GAMES = (
     "Breakout-MinAtar",
     "Asterix-MinAtar",
     "Freeway-MinAtar",
+    "Seaquest-MinAtar",
     "SpaceInvaders-MinAtar",
     "Pong-misc",
 )

@@ -123,6 +123,7 @@ def _row(config: Config, result: Result, name: str) -> dict[str, Any]:
         "mean": returns.mean(),
         "iqm": seed_statistics.interquartile_mean(returns),
         "ci95": list(seed_statistics.bootstrap_interval(returns)),
+        "exploring_return": found["exploring_return"],
         **{key: found[key] for key in evaluation.MEASURES.get(config.env, {})},
         "reward_accuracy": judged["on_policy.accuracy"].mean() if judged else None,
         "reward_correlation": judged["on_policy.correlation"].mean() if judged else None,
@@ -195,7 +196,7 @@ def report(
 def table(summary: dict[str, Any]) -> str:
     """Returns the result as text."""
     measured = [key for measures in evaluation.MEASURES.values() for key in measures]
-    shown = ("normalised", *measured, "reward_accuracy", "reward_correlation")
+    shown = ("exploring_return", "normalised", *measured, "reward_accuracy", "reward_correlation")
     extra = [key for key in shown if any(key in row for row in summary["conditions"].values())]
     titles = ["condition", "labels", "mean", "IQM", "95 % interval", "worst"]
     rows = [titles + [key.removeprefix("reward_").replace("_", " ") for key in extra]]
@@ -283,11 +284,12 @@ def write_table(run: RunFolder, result: Result) -> Path:
     file = run.path / "table.csv"
     with file.open("w", newline="") as out:
         writer = csv.writer(out)
-        writer.writerow(["condition", "seed", *differing, "labels", "eval_return", *judged])
+        writer.writerow(["condition", "seed", *differing, "labels", "eval_return", "exploring_return", *judged])
         for name, config in run.conditions.items():
             found, labels = result.evaluation[name], result.metrics[name]["labels"][:, -1]
             for row, seed in enumerate(run.seeds):
                 metrics = ["" if config.use_true_reward else float(found[key][row]) for key in judged]
                 values = [flat[name][path] for path in differing]
-                writer.writerow([name, seed, *values, int(labels[row]), float(found["return"][row]), *metrics])
+                returns = [float(found[key][row]) for key in ("return", "exploring_return")]
+                writer.writerow([name, seed, *values, int(labels[row]), *returns, *metrics])
     return file

@@ -4,7 +4,7 @@ import dataclasses
 
 from rlhf_jax.config import Config, LabelConfig, PPOConfig, QueryConfig, RewardConfig
 from rlhf_jax.environments import rendering
-from rlhf_jax.environments.atari import is_atari
+from rlhf_jax.environments.atari_games import is_atari
 
 
 def preset(env: str) -> Config:

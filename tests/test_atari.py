@@ -14,8 +14,9 @@ import pytest
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 from jax.sharding import AbstractMesh, PartitionSpec
 
-from rlhf_jax import segments
-from rlhf_jax.environments import atari
+from experiments import run_flags
+from rlhf_jax import presets, segments
+from rlhf_jax.environments import atari, atari_games
 
 # Where the emulator keeps the score, by game.
 SCORE_MEMORY = {
@@ -212,7 +213,7 @@ def test_no_digit_of_the_score_is_seen(game):
         pictures.append(cv2.resize(emulator.getScreenGrayscale(), (84, 84), interpolation=cv2.INTER_AREA))
     changed = (pictures[0] != pictures[1]) | (pictures[0] != pictures[2])
     assert changed.sum() > 50
-    for rows, columns in atari.blanked(game):
+    for rows, columns in atari_games.blanked(game):
         changed[rows, columns] = False
     assert not changed.any()
 
@@ -231,11 +232,14 @@ def test_the_field_is_seen_and_the_rest_is_black(name, seen):
     assert (bare[0] != 0)[seen][:, 10:].all()
 
 
-def test_a_game_without_an_entry_says_that_it_is_not_blanked():
+def test_a_game_without_an_entry_says_that_it_is_not_blanked(capsys):
     env = atari.make("FreewayNoFrameskip-v4")
     assert not env.blanked
     _, steps = played(env, jax.random.key(0), random_actions(env, 2, 1))
     assert steps.observation[:, :, :9].any()
+    run_flags.check({name: presets.preset(f"{name}NoFrameskip-v4") for name in ("Freeway", "Pong")})
+    said = capsys.readouterr().err
+    assert "FreewayNoFrameskip-v4: where the score stands is not known" in said and "Pong" not in said
 
 
 def test_contract(pong):
@@ -258,17 +262,31 @@ def test_several_devices_are_refused(pong):
 
 
 def test_names():
-    names = atari.names()
+    names = atari_games.names()
     assert {"PongNoFrameskip-v4", "BeamRiderNoFrameskip-v4", "MsPacmanNoFrameskip-v4"} <= set(names)
-    assert all(atari.is_atari(name) for name in names)
-    assert not atari.is_atari("Pong-misc")
+    assert all(atari_games.is_atari(name) for name in names)
+    assert not atari_games.is_atari("Pong-misc")
 
 
-@pytest.mark.parametrize(("name", "nearest"), [("Pnog", "Pong"), ("SpaceInvader", "SpaceInvaders")])
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("PnogNoFrameskip-v4", "Pong"),
+        ("SpaceInvaderNoFrameskip-v4", "SpaceInvaders"),
+        ("PongDeterministic-v4", "Pong"),
+        ("ALE/Enduro-v5", "Enduro"),
+        ("ENDURO", "Enduro"),
+        ("QbertNoFrameskip", "Qbert"),
+    ],
+)
 def test_unknown_game_is_answered_with_the_nearest(name, nearest):
-    message = f"unknown Atari game '{name}NoFrameskip-v4'; did you mean {nearest}NoFrameskip-v4 or .*[?]"
-    with pytest.raises(ValueError, match=message):
-        atari.make(f"{name}NoFrameskip-v4")
+    with pytest.raises(ValueError, match=f"unknown Atari game '{name}'; did you mean {nearest}NoFrameskip-v4.*[?]$"):
+        atari.make(name)
+
+
+def test_a_game_for_two_is_refused():
+    with pytest.raises(ValueError, match=r"^unknown Atari game 'MazeCrazeNoFrameskip-v4'; it is for two players$"):
+        atari.make("MazeCrazeNoFrameskip-v4")
 
 
 def test_missing_package_is_named(monkeypatch):
@@ -278,5 +296,6 @@ def test_missing_package_is_named(monkeypatch):
 
 
 def test_the_package_is_loaded_only_when_needed(environment):
-    code = "import sys; from rlhf_jax.environments import atari; sys.exit('ale_py' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], env=environment, timeout=120).returncode == 0
+    code = "import rlhf_jax, sys; [rlhf_jax.make(name) for name in sys.argv[1:]]; sys.exit('ale_py' in sys.modules)"
+    command = [sys.executable, "-c", code, "Pendulum-v1", "MovingDot-v0"]
+    assert subprocess.run(command, env=environment, timeout=120).returncode == 0

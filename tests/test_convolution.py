@@ -81,6 +81,10 @@ def test_eyes_for_every_size(shape, features, layers):
 def test_the_papers_layers():
     """84 → 27 → 12 → 10 → 8, sixteen filters each (Christiano et al. 2017, A.2)."""
     assert PAPER == ((7, 3, 16), (5, 2, 16), (3, 1, 16), (3, 1, 16))
+    sides = [84]
+    for size, stride, _ in PAPER:
+        sides += convolution.places((sides[-1],), size, stride)
+    assert sides == [84, 27, 12, 10, 8]
 
 
 def test_vectors_are_passed_on():

@@ -1,6 +1,7 @@
 """Evaluation: who acts in which episodes, from which starts, and what is said of a training in the end."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -22,18 +23,20 @@ def found():
     env = dataclasses.replace(env, horizon=40)
 
     def judge(key, state, steps, *, env, config):
-        return {"largest": jnp.abs(steps.action).max(), "varies": steps.action.std()}, jnp.zeros((2, 3))
+        said = {"largest": jnp.abs(steps.action).max(), "varies": steps.action.std()}
+        return said | {"earned": steps.true_reward.sum(0).mean()}, jnp.zeros((2, 3))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "plan", lambda env: evaluation.Plan(STARTS, EPISODES, env.horizon))
         patch.setattr(evaluation, "_judge", judge)
         state = train_state.init(jax.random.key(0), env=env, config=config)
-        return env, jax.device_get(jax.jit(lambda s: evaluation.evaluate(s, env=env, config=config))(state))
+        evaluate = jax.jit(partial(evaluation.evaluate, env=env, config=config), static_argnames="judged")
+        return env, *jax.device_get((evaluate(state), evaluate(state, judged=False)))
 
 
 def test_each_kind_of_states_is_that_of_its_policy(found):
     # The untrained Gaussian has a mean near 0 and a standard deviation of 1.65; random actions end at ±1.
-    _, values = found
+    _, values, _ = found
     assert values["expert.largest"] < 0.3
     assert 0.9 < values["random.largest"] <= 1.0
     assert values["on_policy.largest"] > 2.0
@@ -41,8 +44,16 @@ def test_each_kind_of_states_is_that_of_its_policy(found):
     assert values["on_policy.varies"] == pytest.approx(1.65, abs=0.3)
 
 
+def test_exploring_return_is_that_of_the_exploring_episodes_whether_or_not_a_reward_is_judged(found):
+    _, values, unjudged = found
+    assert values["exploring_return"] == pytest.approx(values["on_policy.earned"], rel=1e-5)
+    assert values["exploring_return"] == pytest.approx(unjudged["exploring_return"], rel=1e-5)
+    assert values["exploring_return"] != pytest.approx(values["return"], rel=1e-4)
+    assert "on_policy.earned" not in unjudged
+
+
 def test_starts_are_those_of_the_fixed_key_however_many_other_episodes_there_are(found):
-    env, values = found
+    env, values, _ = found
     key_init, _ = jax.random.split(jax.random.key(evaluation.KEY))
     alone = rollout.init(key_init, env=env, num_envs=STARTS)
     np.testing.assert_array_equal(values["observation"][0], np.asarray(alone.observation)[: evaluation.CLIPS])

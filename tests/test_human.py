@@ -136,20 +136,23 @@ def test_interrupted_run_keeps_everything_and_says_how_to_go_on(environment, tmp
     assert json.loads((folder / "summary.json").read_text())["conditions"][f"labels_{count}"]["labels"] == count
 
 
-def test_people_teach_by_pictures(environment, tmp_path):
+@pytest.mark.parametrize(
+    ("env", "actions"), [("PongNoFrameskip-v4", [1, 4, 5]), ("MovingDot-v0", [1, 2]), ("Breakout-MinAtar", [2])]
+)
+def test_people_teach_by_pictures(environment, tmp_path, env, actions):
     """Clips are shown, answers that are not about the score are learnt from, and labels and returns are drawn."""
     folder, settings = tmp_path / "run", {"iterations": 3, "num_envs": 2, "rollout_length": 20, "ppo__epochs": 1}
     settings |= {"labels__warmup": 1, "queries__segment_length": 5, "queries__candidates": 1, "reward__members": 2}
     short = [*tiny.SHORT, *tiny.words(**settings)]
-    run = Run(environment, "--env", "PongNoFrameskip-v4", "--labels", 4, "--out", folder, *short)
+    run = Run(environment, "--env", env, "--labels", 4, "--out", folder, *short)
     address = run.address()
     store = LabelStore(folder / "labels.sqlite", read_only=True)
-    assert scripted_labeller.label(address, store, liked=[1, 4, 5]) == 4
+    assert scripted_labeller.label(address, store, liked=actions) == 4
     status, out = run.end()
     assert status == 0, "\n".join(run.said)
     assert json.loads((folder / "summary.json").read_text())["conditions"]["labels_4"]["labels"] == 4
     labels = labels_file.load(folder)
-    liked = np.isin(labels.records["action"], [1, 4, 5]).sum(-1)
+    liked = np.isin(labels.records["action"], actions).sum(-1)
     np.testing.assert_array_equal(labels.label, 0.5 + 0.5 * np.sign(liked[:, 0] - liked[:, 1]))
     for name in ("returns.png", "labels.png", "labels_4.gif"):
         assert (folder / name).stat().st_size > 1000 and name in out

@@ -129,6 +129,7 @@ def test_summary_has_exactly_the_documented_keys(tiny_run):
     keys = {
         "labels",
         "eval_return",
+        "exploring_return",
         "mean",
         "iqm",
         "ci95",

@@ -96,7 +96,7 @@ def test_page_says_what_the_numbers_mean(page):
         "under the trained policy 0.45 [0.30, 0.60] per step",
         "EPIC 0.23 [0.20, 0.26] under random actions",
         "it correlates 1.00 [0.57, 1.00] with the true reward",
-        "a ratio of 1.30. Against the band of 1.1 to 1.5 that is aimed at: 4 of 4 seeds within.",
+        "a ratio of 1.30. Against the band of 1.1 to 1.5 that an adaptive L2 aims at: 4 of 4 seeds within.",
         "This condition is given the true reward, so there is no learnt reward to judge.",
     ):
         assert words in page.text, words

@@ -127,7 +127,7 @@ def test_alarms_are_raised_in_the_seeds_that_exploit():
 def test_fit_is_judged_by_the_band(validation, places, notable):
     options = {"low": 1.09, "high": 1.51, "unit": "nats"}
     said = verdicts.fit(curve(0.2, 0.2, 0.2), curve(*validation), accuracy=None, l2=curve(1e-4), **options)
-    assert f"Against the band of 1.09 to 1.51 that is aimed at: {places}." in said.text
+    assert f"Against the band of 1.09 to 1.51 that an adaptive L2 aims at: {places}." in said.text
     assert ("overfits" in said.text) == ("above" in places) and said.notable == notable
     assert said.text.endswith("L2 coefficient at the end: 1.0e−04.")
 

@@ -122,7 +122,8 @@ def _condition(condition: ConditionRecord, found: dict[str, Verdict | None]) -> 
     yield Verdicts([verdict for verdict in found.values() if verdict is not None])
     absent = [topic for topic, verdict in found.items() if verdict is None]
     if absent:
-        yield f"Left out, because the run did not record what is needed: {', '.join(absent).lower()}."
+        images = " Of images no distance is taken." if "Distance" in absent else ""
+        yield f"Left out, because the run did not record what is needed: {', '.join(absent).lower()}.{images}"
     if condition.learns_reward:
         yield from _condition_figures(condition)
         yield from _judgement_table(condition)
@@ -156,8 +157,8 @@ def _condition_figures(condition: ConditionRecord) -> Iterator[Part]:
             alarm=alarm,
             title=f"Proxy and truth: {condition.name}",
             alt=f"The true return, and below it the proxy; {alarm.any(1).sum()} of {len(alarm)} seeds give the alarm.",
-            caption="Each on a scale of its own. The learnt reward is brought to zero mean and unit standard deviation "
-            "after each fit, so that the level of the proxy means nothing, only where it goes. "
+            caption="Each on a scale of its own. Preferences tell neither scale nor offset, and every fit moves the "
+            "learnt reward's, so that the level of the proxy means nothing, only where it goes. "
             + ("Hatched where seeds give the alarm." if alarm.any() else "No seed gives the alarm."),
         )
     plane = run_verdicts.plane(condition)

@@ -256,7 +256,7 @@ def fit(
     inside = len(known) - above - below
     parts = {"above": above, "within": inside, "below": below}
     places = ", ".join(f"{count} of {len(known)} seeds {where}" for where, count in parts.items() if count)
-    text += f"Against the band of {low:g} to {high:g} that is aimed at: {places}."
+    text += f"Against the band of {low:g} to {high:g} that an adaptive L2 aims at: {places}."
     if above:
         text += " Above it a member knows the labels that it is fitted to better than others: it overfits."
     if accuracy is not None and np.isfinite(tail(accuracy)).any():

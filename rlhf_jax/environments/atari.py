@@ -6,7 +6,6 @@ that is hidden here: the games of all agents that `jax.vmap` maps are folded int
 
 import atexit
 import dataclasses
-import difflib
 import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -17,26 +16,11 @@ import jax.extend.backend
 import jax.numpy as jnp
 import numpy as np
 
+from rlhf_jax.environments import atari_games
 from rlhf_jax.environments.environment import Environment, Step
 
-_SUFFIX = "NoFrameskip-v4"
-_FRAME_SKIP, _STACK, _SIZE = 4, 4, 84
+_FRAME_SKIP, _STACK = 4, 4
 STEPS_PER_MINUTE = 60 * 60 // _FRAME_SKIP
-_FOR_TWO = frozenset({"combat", "joust", "maze_craze", "warlords"})
-
-Box = tuple[slice, slice]
-"""Rows and columns of a picture."""
-
-_ALL = slice(0, _SIZE)
-_BLANKED: dict[str, tuple[Box, ...]] = {
-    "beam_rider": ((slice(4, 8), slice(32, 58)), (slice(12, 16), slice(4, 24))),  # The second: enemies that are left.
-    "breakout": ((slice(2, 6), slice(16, 46)),),
-    "enduro": ((slice(62, 84), _ALL),),  # All that is below the road: cars to pass, distance and the speedometer.
-    "pong": ((slice(0, 9), _ALL),),
-    "qbert": ((slice(2, 6), slice(16, 38)),),
-    "seaquest": ((slice(3, 7), slice(28, 58)),),
-    "space_invaders": ((slice(4, 8), _ALL),),  # The saucer, which takes the place of the score when it comes, is lost.
-}
 
 
 @flax.struct.dataclass
@@ -79,7 +63,7 @@ class AtariEnvironment(Environment):
     @property
     def blanked(self) -> bool:
         """Whether the score is known to be blanked in observations."""
-        return bool(blanked(self.game))
+        return bool(atari_games.blanked(self.game))
 
     def reset(self, key: jax.Array) -> tuple[jax.Array, Any]:
         """Raises ValueError: games are played many at a time."""
@@ -151,7 +135,7 @@ class AtariEnvironment(Environment):
     def _seen(self, pictures: jax.Array) -> jax.Array:
         """Returns `[G, 84, 84, 4]` what the agents see of `[G, 4, 84, 84]` pictures."""
         observation = jnp.moveaxis(pictures, 1, -1)
-        for rows, columns in blanked(self.game):
+        for rows, columns in atari_games.blanked(self.game):
             observation = observation.at[:, rows, columns].set(0)
         return observation
 
@@ -159,20 +143,6 @@ class AtariEnvironment(Environment):
         count = jax.sharding.get_abstract_mesh().size
         if count > 1:
             raise ValueError(f"{self.name} is played in one emulator, which {count} devices cannot share")
-
-
-def is_atari(name: str) -> bool:
-    """Whether this is how Atari games are named."""
-    return name.endswith(_SUFFIX)
-
-
-def names() -> list[str]:
-    """Returns the names of all games that one can play alone, such as "PongNoFrameskip-v4".
-
-    Raises:
-      ValueError: ale-py is not installed.
-    """
-    return sorted(_games("Atari"))
 
 
 def make(name: str) -> AtariEnvironment:
@@ -186,20 +156,13 @@ def make(name: str) -> AtariEnvironment:
     Raises:
       ValueError: no game has this name, and the nearest ones are offered; or ale-py is not installed.
     """
-    games = _games(name)
-    if name not in games:
-        # Every name ends alike: what is near is decided by what stands before.
-        short = {full.removesuffix(_SUFFIX): full for full in games}
-        nearest = difflib.get_close_matches(name.removesuffix(_SUFFIX), short, n=3, cutoff=0.3)
-        offered = " or ".join(short[match] for match in nearest) or f"Pong{_SUFFIX}"
-        raise ValueError(f"unknown Atari game {name!r}; did you mean {offered}?")
-    game = games[name]
+    game = atari_games.find(name)
     return AtariEnvironment(
         name=name,
         base=None,
         params=None,
         horizon=30 * STEPS_PER_MINUTE,
-        observation_shape=(_SIZE, _SIZE, _STACK),
+        observation_shape=(atari_games.SIZE, atari_games.SIZE, _STACK),
         observation_dtype=jnp.dtype(jnp.uint8),
         continuous=False,
         action_size=_count_actions(game),
@@ -207,39 +170,8 @@ def make(name: str) -> AtariEnvironment:
     )
 
 
-def blanked(game: str) -> tuple[Box, ...]:
-    """Returns what of each picture of a game is black, because it shows the score; nothing if that is not known.
-
-    Otherwise a reward is easily learnt that only reads the score. Enduro's speedometer and BeamRider's count of
-    enemies are blanked as well.
-
-    Args:
-      game: the emulator's name of the game, such as "pong".
-
-    Reference: Christiano et al. 2017, appendix A.2.
-    """
-    return _BLANKED.get(game, ())
-
-
-def _ale(needed_by: str) -> tuple[Any, Any]:
-    """Returns ale-py and its class of emulators."""
-    try:
-        import ale_py
-        from ale_py.vector_env import AtariVectorEnv
-    except ImportError as error:
-        raise ValueError(f'{needed_by} needs ale-py: pip install -e ".[atari]"') from error
-    return ale_py, AtariVectorEnv
-
-
-def _games(needed_by: str) -> dict[str, str]:
-    """Returns the emulator's names of the games by ours."""
-    ale, _ = _ale(needed_by)
-    known = set(ale.roms.get_all_rom_ids()) - _FOR_TWO
-    return {game.title().replace("_", "") + _SUFFIX: game for game in known}
-
-
 def _count_actions(game: str) -> int:
-    ale, _ = _ale(game)
+    ale, _ = atari_games.ale(game)
     ale.ALEInterface.setLoggerMode(ale.LoggerMode.Error)
     interface = ale.ALEInterface()
     interface.loadROM(ale.roms.get_rom_path(game))
@@ -249,14 +181,14 @@ def _count_actions(game: str) -> int:
 @functools.cache  # Without limit: states and compiled programs have but the address of what is kept here.
 def _emulator(env: AtariEnvironment, num_games: int) -> tuple[np.ndarray, Any, Any]:
     """Returns the `[8]` address of the emulator of so many games, and what resets and steps it in compiled code."""
-    _, vector_env = _ale(env.name)
+    _, vector_env = atari_games.ale(env.name)
     emulator = vector_env(
         env.game,
         num_games,
         max_num_frames_per_episode=_FRAME_SKIP * (env.horizon - 1),  # The last step begins the next game.
         repeat_action_probability=0.0,
-        img_height=_SIZE,
-        img_width=_SIZE,
+        img_height=atari_games.SIZE,
+        img_width=atari_games.SIZE,
         stack_num=_STACK,
         frameskip=_FRAME_SKIP,
         noop_max=env.noop_max,

@@ -2,7 +2,7 @@
 
 import difflib
 
-from rlhf_jax.environments import atari
+from rlhf_jax.environments import atari, atari_games
 from rlhf_jax.environments.environment import Environment, wrap
 
 OURS = ("MovingDot-v0", "MovingDotNoFrameskip-v0")
@@ -26,16 +26,18 @@ def make(name: str) -> Environment:
 
         kinds = (moving_dot.StackedDot, moving_dot.MovingDot)
         return wrap(kinds[OURS.index(name)](), name=name)
-    if atari.is_atari(name) and not difflib.get_close_matches(name, OURS, cutoff=0.9):
+    if atari_games.is_atari(name) and not difflib.get_close_matches(name, OURS, cutoff=0.9):
         return atari.make(name)
     import gymnax  # Here, not above: it loads plotting libraries, which take seconds.
 
     if name not in gymnax.registered_envs:
         known = [*OURS, *gymnax.registered_envs]
-        nearest = difflib.get_close_matches(name, [*known, *_games()], n=3, cutoff=0.3)
+        games = _games()
+        nearest = difflib.get_close_matches(name, [*known, *games], n=3, cutoff=0.3)
+        needed = "" if games else ', which need ale-py: pip install -e ".[atari]"'
         raise ValueError(
             f"unknown environment {name!r}; did you mean {' or '.join(nearest) or 'Pendulum-v1'}? "
-            f"All names: {', '.join(known)}, and Atari games such as PongNoFrameskip-v4"
+            f"All names: {', '.join(known)}, and Atari games such as PongNoFrameskip-v4{needed}"
         )
     try:
         base, params = gymnax.make(name)
@@ -47,6 +49,6 @@ def make(name: str) -> Environment:
 def _games() -> list[str]:
     """Returns the names of Atari games, as far as there are any here."""
     try:
-        return atari.names()
+        return atari_games.names()
     except ValueError:
         return []

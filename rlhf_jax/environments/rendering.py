@@ -5,7 +5,7 @@ A renderer is a function of one `Moment`, so that a stored segment can be shown 
 
 import numpy as np
 
-from rlhf_jax.environments import atari, drawings, pictures
+from rlhf_jax.environments import atari_games, drawings, pictures
 from rlhf_jax.environments.drawings import Moment, Renderer
 
 __all__ = [
@@ -45,12 +45,12 @@ def register_renderer(name: str, function: Renderer, legend: str = "") -> None:
 
 def can_draw(env_name: str) -> bool:
     """Returns whether the environment has a renderer."""
-    return env_name in RENDERERS or atari.is_atari(env_name)
+    return env_name in RENDERERS or atari_games.is_atari(env_name)
 
 
 def legend(env_name: str) -> str:
     """Returns what people need to know to read the pictures of the environment; empty if there is nothing to say."""
-    return LEGENDS.get(env_name, pictures.ATARI_LEGEND if atari.is_atari(env_name) else "")
+    return LEGENDS.get(env_name, pictures.ATARI_LEGEND if atari_games.is_atari(env_name) else "")
 
 
 def require(env_name: str) -> None:
