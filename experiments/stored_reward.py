@@ -18,7 +18,7 @@ CONDITION = flags.DEFINE_string("condition", None, "Condition of the run in --re
 REWARD_SEED = flags.DEFINE_integer("reward_seed", None, "Seed of the agent in that run; needed if it has several.")
 
 # The networks, and what they and the preferences are about.
-SHARED = ("normalise_observations", "queries.segment_length", "reward.members", "reward.hidden", "reward.keypoints")
+SHARED = ("normalise_observations", "queries.segment_length", "reward.members", "reward.hidden", "reward.pooling")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,8 @@ class PPOConfig:
     epochs: passes over each rollout.
     minibatches: gradient steps in a pass.
     hidden: widths of the hidden layers of the policy and of the value network.
-    keypoints: see in images the places of things, by one convolution, instead of all answers of several.
+    pooling: what is kept of the answers of convolutions to an image: "none" for all of them, "keypoints" for the places
+      of things, or "max" for how strongly each filter answers anywhere.
     clip_value: limit the move of the critic as well as that of the policy.
     initial_std: standard deviation of a continuous action before training; the action space ends at ±1.
     learning_rate: Adam's, at the start.
@@ -36,7 +37,7 @@ class PPOConfig:
     epochs: int = _static(1)
     minibatches: int = _static(16)
     hidden: tuple[int, ...] = _static((32, 32))
-    keypoints: bool = _static(False)
+    pooling: str = _static("none")
     clip_value: bool = _static(False)
     initial_std: float = 1.65
     learning_rate: float = 4e-3
@@ -148,7 +149,7 @@ class RewardConfig:
     normalise: give each member zero mean and unit standard deviation after each fit.
     zero_median: then move its zero to the median, so that a step like most is worth nothing, and neither is the end of
       an episode. With sparse rewards the zero mean makes most steps bad, and an early end better than they are.
-    keypoints: as for the policy.
+    pooling: as for the policy.
     dropout: share of the filters of each convolution that a gradient step leaves out, the same ones for both clips of a
       pair.
     action_scale: factor on the actions that the networks are given beside observations of unit scale. A small one,
@@ -173,7 +174,7 @@ class RewardConfig:
     bootstrap: bool = _static(True)
     normalise: bool = _static(True)
     zero_median: bool = _static(False)
-    keypoints: bool = _static(False)
+    pooling: str = _static("none")
     dropout: float = _static(0.0)
     learning_rate: float = 4e-3
     action_scale: float = 0.1

@@ -17,24 +17,33 @@ _MIDDLE: Layers = ((4, 2, 16), (3, 1, 16))
 # Young and Tian 2019, for MinAtar's 10 × 10.
 _SMALL: Layers = ((3, 1, 16),)
 
+POOLINGS = ("none", "keypoints", "max")
+"""What is kept of the answers of the last layer: all, where each filter answers, or how strongly it does anywhere."""
+
 _PATCHES = 300_000  # numbers: those of two of Atari's pictures, of a hundred and thirty of MinAtar's
 _SHARPNESS = 2.0  # κ
 _REACH = math.sqrt(3.0)  # Places from −√3 to √3 have unit standard deviation.
 
 
-def eyes(shape: tuple[int, ...], *, keypoints: bool, dropout: float = 0.0) -> "Convolutions":
+def eyes(shape: tuple[int, ...], *, pooling: str, dropout: float = 0.0) -> "Convolutions":
     """Returns the convolutions for observations of this shape: none for vectors.
 
     Args:
       shape: of an observation.
-      keypoints: look for the places of things, for which the first layer is enough.
+      pooling: as of `Convolutions`. For the places of things the first layer is enough. Where a filter tells one number
+        only, the last layer has twice as many.
       dropout: as of `Convolutions`.
     """
     if len(shape) != 3:
         return Convolutions(())
     side = min(shape[:2])
     layers = PAPER if side >= 48 else _MIDDLE if side >= 16 else _SMALL
-    return Convolutions(layers[:1] if keypoints else layers, dropout, keypoints)
+    if pooling == "keypoints":
+        layers = layers[:1]
+    elif pooling == "max":
+        size, stride, filters = layers[-1]
+        layers = (*layers[:-1], (size, stride, 2 * filters))
+    return Convolutions(layers, dropout, pooling)
 
 
 def places(shape: tuple[int, ...], size: int, stride: int) -> list[int]:
@@ -48,7 +57,7 @@ def places(shape: tuple[int, ...], size: int, stride: int) -> list[int]:
 
 def is_one_place(shape: tuple[int, ...]) -> bool:
     """Returns whether keypoints of images of this shape could only be in one row, or in one column."""
-    size, stride, _ = eyes(shape, keypoints=True).layers[0]
+    size, stride, _ = eyes(shape, pooling="keypoints").layers[0]
     return min(places(shape, size, stride)) < 2
 
 
@@ -109,16 +118,17 @@ class Convolutions(nn.Module):
 
     Each is followed by layer normalisation and a leaky ReLU with slope 0.01. Batch normalisation, as in the paper,
     would need statistics that are right for the pairs of a fit and for the rollout of a policy that has moved on; that
-    of a layer is of one image, so that both clips of a pair are always treated alike.
+    of a layer is of one image, so that both clips of a pair are always treated alike. Before a maximum there is none:
+    what a filter answers to a place must not depend on what else is in the picture.
 
     layers: the convolutions.
     dropout: share of the filters of each layer that are left out when `groups` is given.
-    keypoints: the features are where each filter of the last layer answers, rather than what it answers everywhere.
+    pooling: one of `POOLINGS`.
     """
 
     layers: Layers
     dropout: float = 0.0
-    keypoints: bool = False
+    pooling: str = "none"
 
     @nn.compact
     def __call__(self, images: jax.Array, groups: int | None = None) -> jax.Array:
@@ -167,10 +177,13 @@ class Convolutions(nn.Module):
 
     def _forward(self, weights: list, x: jax.Array, masks: list) -> jax.Array:
         for (kernel, gain, bias), mask, (_, stride, _) in zip(weights, masks, self.layers, strict=True):
-            x = layer_norm(convolve(x, kernel, stride)) * (1.0 + gain) + bias
+            x = convolve(x, kernel, stride)
+            x = (x if self.pooling == "max" else layer_norm(x)) * (1.0 + gain) + bias
             x = nn.leaky_relu(x, 0.01)
             x = x if mask is None else x * mask
-        return keypoints(x) if self.keypoints else x.reshape(len(x), -1)
+        if self.pooling == "keypoints":
+            return keypoints(x)
+        return strongest(x) if self.pooling == "max" else x.reshape(len(x), -1)
 
 
 def keypoints(x: jax.Array) -> jax.Array:
@@ -196,6 +209,17 @@ def keypoints(x: jax.Array) -> jax.Array:
     in_row, in_column = weight.sum(2), weight.sum(1)
     total = in_row.sum(1)
     return jnp.concatenate([(in_row * rows).sum(1) / total, (in_column * columns).sum(1) / total], -1)
+
+
+def strongest(x: jax.Array) -> jax.Array:
+    """Returns how strongly each filter answers where it answers most, `[B, F]` of `[B, H, W, F]`.
+
+    What is learnt of an event in one place, such as a ball that meets a brick, then holds in every place, and among
+    other things than those that were around it in the clips.
+
+    Reference: Oquab et al. 2015, "Is object localization for free?", §3.
+    """
+    return x.max((1, 2))
 
 
 def layer_norm(x: jax.Array) -> jax.Array:

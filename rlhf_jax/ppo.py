@@ -132,7 +132,7 @@ def value_error(value: jax.Array, old_value: jax.Array, target: jax.Array, clip:
 
 def networks(env: Environment, config: PPOConfig) -> tuple[Convolutions, Actor, Critic]:
     """Returns the trunk, and the policy and the value network over it, for this environment."""
-    trunk = convolution.eyes(env.observation_shape, keypoints=config.keypoints)
+    trunk = convolution.eyes(env.observation_shape, pooling=config.pooling)
     leak = 0.1 if trunk.layers else 0.0  # Settings for vectors were tuned with ReLU.
     actor = Actor(env.action_size, env.continuous, config.hidden, config.initial_std, leak)
     return trunk, actor, Critic(config.hidden, leak)

@@ -43,7 +43,7 @@ def _moving_dot(env: str) -> Config:
             epochs=2,
             minibatches=8,
             hidden=(64,),
-            keypoints=True,
+            pooling="keypoints",
             learning_rate=2e-3,
             # A step is good or bad at once. The further an agent looks ahead, the better it finds detours whose small
             # errors of the learnt reward add up.
@@ -59,7 +59,7 @@ def _moving_dot(env: str) -> Config:
         reward=RewardConfig(
             members=3,
             hidden=(64, 64),
-            keypoints=True,
+            pooling="keypoints",
             fit_steps=10,
             batch_size=16,
             reference_size=32,
@@ -131,7 +131,7 @@ def _atari(env: str) -> Config:
             members=3,
             hidden=(64,),
             # From 400 pairs more is learnt of the places of things than of whole pictures.
-            keypoints=True,
+            pooling="keypoints",
             fit_steps=8,
             batch_size=16,
             reference_size=16,

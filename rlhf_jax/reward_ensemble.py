@@ -55,7 +55,7 @@ def init(key: jax.Array, *, env: Environment, config: RewardConfig) -> RewardEns
 
 
 def _network(env: Environment, config: RewardConfig) -> RewardNetwork:
-    eyes = convolution.eyes(env.observation_shape, keypoints=config.keypoints, dropout=config.dropout)
+    eyes = convolution.eyes(env.observation_shape, pooling=config.pooling, dropout=config.dropout)
     return RewardNetwork(config.hidden, eyes)
 
 

@@ -194,15 +194,15 @@ def _observation_contradictions(config: Config, env: Environment) -> Iterator[st
         yield f"{env.name} observes arrays of shape {env.observation_shape}; vectors and images are supported"
     if len(env.observation_shape) == 3 and min(env.observation_shape[:2]) < 3:
         yield f"{env.name} observes images of shape {env.observation_shape}; at least 3 × 3 pixels are needed"
-    for path, value in {
-        "reward.dropout": config.reward.dropout,
-        "reward.keypoints": config.reward.keypoints,
-        "ppo.keypoints": config.ppo.keypoints,
-    }.items():
-        if value and len(env.observation_shape) != 3:
-            yield f"{path} = {value} has no say: {env.name} does not observe images"
-        elif value and path.endswith("keypoints") and convolution.is_one_place(env.observation_shape):
-            yield f"{path} = {value}: images of shape {env.observation_shape} are too small to have places"
+    if config.reward.dropout and len(env.observation_shape) != 3:
+        yield f"reward.dropout = {config.reward.dropout} has no say: {env.name} does not observe images"
+    for path, pooling in {"reward.pooling": config.reward.pooling, "ppo.pooling": config.ppo.pooling}.items():
+        if pooling not in convolution.POOLINGS:
+            yield f"{path} = {pooling} is none of {', '.join(convolution.POOLINGS)}"
+        elif pooling != "none" and len(env.observation_shape) != 3:
+            yield f"{path} = {pooling} has no say: {env.name} does not observe images"
+        elif pooling == "keypoints" and convolution.is_one_place(env.observation_shape):
+            yield f"{path} = {pooling}: images of shape {env.observation_shape} are too small to have places"
     if not config.normalise_observations and not env.measured:
         yield f"normalise_observations = False has no say: the scale of what {env.name} observes is known"
 

@@ -71,11 +71,15 @@ def test_the_form_is_chosen_by_the_backend(monkeypatch):
     [((84, 84, 4), 8 * 8 * 16, 4), ((10, 10, 7), 8 * 8 * 16, 1), ((30, 40, 3), 12 * 17 * 16, 2)],
 )
 def test_eyes_for_every_size(shape, features, layers):
-    network = convolution.eyes(shape, keypoints=False)
+    network = convolution.eyes(shape, pooling="none")
     params = jax.eval_shape(lambda key: initialise(key, network, jnp.zeros(shape)), jax.random.key(0))
     assert jax.eval_shape(network.apply, params, images(2, 3, *shape)).shape == (2, 3, features)
     assert len(network.layers) == layers
-    assert convolution.eyes(shape, keypoints=True).layers == network.layers[:1]
+    assert convolution.eyes(shape, pooling="keypoints").layers == network.layers[:1]
+    strongest = convolution.eyes(shape, pooling="max")
+    assert jax.eval_shape(lambda x: strongest.init_with_output(jax.random.key(0), x)[0], jnp.zeros(shape)).shape == (
+        32,
+    )
 
 
 def test_the_papers_layers():
@@ -88,7 +92,7 @@ def test_the_papers_layers():
 
 
 def test_vectors_are_passed_on():
-    network = convolution.eyes((3,), keypoints=False)
+    network = convolution.eyes((3,), pooling="none")
     x = jnp.arange(6.0).reshape(2, 3)
     assert network.init(jax.random.key(0), x) == {}
     np.testing.assert_array_equal(network.apply({}, x), x)
@@ -172,6 +176,34 @@ def test_keypoints_between_two_spots():
     share = np.exp(2.0) / (np.exp(2.0) + 1.0)
     _, column = convolution.keypoints(x)[0]
     assert column == pytest.approx(-(3**0.5) * share + 3**0.5 * (1 - share), abs=1e-5)
+
+
+def test_the_strongest_answers_are_those_of_each_filter():
+    x = (
+        jnp.zeros((2, 3, 4, 2))
+        .at[0, 1, 3, 0]
+        .set(5.0)
+        .at[0, 2, 0, 1]
+        .set(-5.0)
+        .at[1]
+        .set(-2.0)
+        .at[1, 0, 0, 1]
+        .set(-1.0)
+    )
+    np.testing.assert_array_equal(convolution.strongest(x), [[5.0, 0.0], [-2.0, -1.0]])
+
+
+def test_an_event_looks_the_same_wherever_it_is_and_whatever_else_there_is_less_of():
+    """Under a maximum, unlike under a layer normalisation, a picture answers no less where another one is added."""
+    event = np.random.default_rng(0).integers(0, 2, (3, 3, 4))
+    network = convolution.eyes((10, 10, 4), pooling="max")
+    params = initialise(jax.random.key(0), network, jnp.zeros((10, 10, 4)))
+    shown = np.zeros((3, 10, 10, 4), bool)
+    shown[0, 2:5, 2:5], shown[1, 4:7, 3:6] = event, event
+    shown[2, 2:5, 2:5], shown[2, 7:] = event, True
+    here, there, among_others = network.apply(params, jnp.asarray(shown))
+    np.testing.assert_allclose(here, there, atol=1e-6)
+    assert (among_others >= here - 1e-6).all()
 
 
 def reward(dropout, groups, x, seed=0):

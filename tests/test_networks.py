@@ -153,7 +153,7 @@ def test_initialisers_call_no_lapack():
     networks = Actor(2, True, (16, 8)), Actor(2, False, (16, 8)), Critic((16, 8))
     for network in networks:
         assert not calls_lapack(lambda key, network=network: initialise(key, network, jnp.zeros(3)))
-    eyes = convolution.eyes((84, 84, 4), keypoints=False)
+    eyes = convolution.eyes((84, 84, 4), pooling="none")
     inputs = jnp.zeros((84, 84, 4)), jnp.zeros(2)
     assert not calls_lapack(lambda key: initialise(key, RewardNetwork((16, 8), eyes), *inputs))
 
@@ -175,10 +175,13 @@ def test_initial_kernels_are_he_normal_and_biases_zero():
     assert np.abs(np.corrcoef(second)[np.triu_indices(30, 1)]).max() < 0.1
 
 
-@pytest.mark.parametrize(("shape", "keypoints"), [((10, 10, 4), False), ((84, 84, 4), False), ((84, 84, 4), True)])
-def test_beside_convolutions_only_the_output_layer_starts_near_zero(shape, keypoints):
+@pytest.mark.parametrize(
+    ("shape", "pooling"),
+    [((10, 10, 4), "none"), ((84, 84, 4), "none"), ((84, 84, 4), "keypoints"), ((10, 10, 4), "max")],
+)
+def test_beside_convolutions_only_the_output_layer_starts_near_zero(shape, pooling):
     """Names of convolutions come after those of dense layers, though they are applied before them."""
-    eyes = convolution.eyes(shape, keypoints=keypoints)
+    eyes = convolution.eyes(shape, pooling=pooling)
     network, inputs = RewardNetwork((16,), eyes), (jnp.zeros(shape), jnp.zeros(3))
     params = initialise(jax.random.key(8), network, *inputs, output_scale=0.01)["params"]
     output = params["Dense_1"]["kernel"]

@@ -19,7 +19,7 @@ from rlhf_jax.offline.config import OfflineConfig, validate
         ("reward.hidden=8,0", r"reward.hidden = \(8, 0\); it must name at least one layer, each at least 1 wide"),
         ("num_envs=3", "epoch_steps = 5000 is not divisible by num_envs = 3"),
         ("ppo.discount=1", "ppo.discount = 1; it must be below 1"),
-        ("ppo.keypoints=true", "ppo.keypoints = True has no say"),
+        ("ppo.pooling=max", "ppo.pooling = max has no say"),
         ("ppo.trace_decay=2", "ppo.trace_decay = 2.0; it must be between 0 and 1"),
     ],
 )

@@ -136,7 +136,8 @@ REFUSED = {
     "labels for an untrained reward": (["minatar", "--set", "reward.frozen=true"], "reward.frozen has no say"),
     "dropout of all": (["moving_dot", "--set", "reward.dropout=1"], "below 1"),
     "dropout without images": (["pendulum", "--set", "reward.dropout=0.5"], "does not observe images"),
-    "keypoints without images": (["pendulum", "--set", "ppo.keypoints=true"], "does not observe images"),
+    "pooling without images": (["pendulum", "--set", "ppo.pooling=keypoints"], "does not observe images"),
+    "another pooling": (["minatar", "--set", "reward.pooling=mean"], "none of none, keypoints, max"),
     "a buffer beyond all memory": (["moving_dot", "--labels", "100000000"], "free; ask for fewer --seeds"),
     "a resumed run with another game": (["atari", "--env", GAME, "--resume", "--out", "x"], "--env has no say"),
 }

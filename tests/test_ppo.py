@@ -232,7 +232,6 @@ def test_probe_best_action_depends_on_observation():
 def test_probe_best_action_depends_on_a_picture():
     """Through the trunk of convolutions, from bytes."""
     probe = probes.PicturedMatch()
-    config = dataclasses.replace(CONFIG, keypoints=False)
-    distribution, _ = trained(probe, config)
+    distribution, _ = trained(probe, CONFIG)
     shown = [probe.observe(probes.State(jnp.zeros(()), jnp.float32(sign))) for sign in (-1, 1)]
     assert [int(distribution(picture).mode()) for picture in shown] == [0, 1]

@@ -43,10 +43,10 @@ def test_a_stored_reward_is_trained_on_by_the_preset_and_keeps_its_networks():
         stored = StoredReward(pathlib.Path("stored"), mine, None)
         assert stored.settings(None, []).ppo == preset.ppo
         assert stored.settings(None, []).queries == preset.queries
-        stored.settings(None, ["reward.keypoints=false"])
+        stored.settings(None, ["reward.pooling=none"])
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
-    assert done.stderr.endswith("ValueError: --set reward.keypoints=False conflicts with True in --reward stored\n")
+    assert done.stderr.endswith("ValueError: --set reward.pooling=none conflicts with keypoints in --reward stored\n")
 
 
 @pytest.mark.parametrize("name", GRIDS)

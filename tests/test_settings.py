@@ -287,14 +287,14 @@ def test_tiny_images_are_refused():
     assert "(10, 2, 4)" in one_line(error) and "3 × 3" in one_line(error)
 
 
-@pytest.mark.parametrize("setting", ["reward.keypoints", "ppo.keypoints"])
+@pytest.mark.parametrize("setting", ["reward.pooling", "ppo.pooling"])
 def test_images_without_places_have_no_keypoints(setting):
     """A kernel of three pixels fits once across three, and is always in the middle."""
-    config, env = settings.override(BASE, [f"{setting}=true"]), rlhf_jax.make("Breakout-MinAtar")
+    config, env = settings.override(BASE, [f"{setting}=keypoints"]), rlhf_jax.make("Breakout-MinAtar")
     settings.validate(config, dataclasses.replace(env, observation_shape=(10, 4, 4)))
     with pytest.raises(ValueError) as error:
         settings.validate(config, dataclasses.replace(env, observation_shape=(10, 3, 4)))
-    assert f"{setting} = True" in one_line(error) and "(10, 3, 4)" in one_line(error)
+    assert f"{setting} = keypoints" in one_line(error) and "(10, 3, 4)" in one_line(error)
 
 
 def one_line(error):

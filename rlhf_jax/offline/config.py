@@ -153,8 +153,8 @@ def _problems(config: OfflineConfig) -> Iterator[str]:
             yield f"{path} = {value}; it must not be negative"
         elif type(value) is int and value < 1:
             yield f"{path} = {value}; it must be at least 1"
-    if config.ppo.keypoints:
-        yield "ppo.keypoints = True has no say: offline learning is of vectors"
+    if config.ppo.pooling != "none":
+        yield f"ppo.pooling = {config.ppo.pooling} has no say: offline learning is of vectors"
     if config.ppo.discount == 1:
         yield "ppo.discount = 1; it must be below 1, because rewards are scaled by 1 − discount"
     if config.epoch_steps % config.num_envs:
