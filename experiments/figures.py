@@ -88,7 +88,7 @@ def draw_curves(axes: Axes, env_steps: np.ndarray, curves: Mapping[str, np.ndarr
 def set_limits(axes: Axes, env_steps: np.ndarray, curves: list[Curve], optimum: float | None) -> None:
     """Frames everything, but for what lies far under both the 5th percentile and the end of the lowest curve.
 
-    Where a curve leaves the frame, its lowest value is written at the bottom, on the right where few curves are.
+    The figure tells how far down the lowest curve would go.
     """
     curves, marks = [curve for curve in curves if curve.mean.size], [] if optimum is None else [optimum]
     ceiling = max([curve.high.max() for curve in curves] + marks, default=1.0)
@@ -104,10 +104,15 @@ def set_limits(axes: Axes, env_steps: np.ndarray, curves: list[Curve], optimum: 
         axes.set_xlim(np.min(env_steps), np.max(env_steps))
     lowest = min([curve.mean.min() for curve in curves], default=bottom)
     if lowest < bottom:
-        words = f"cut off: down to {lowest:,.0f}" if abs(lowest) >= 100.0 else f"cut off: down to {lowest:.2g}"
-        place: dict[str, Any] = {"xy": (1, 0), "xytext": (-3, 3), "textcoords": "offset points", "ha": "right"}
-        words = words.replace("-", "−")
-        axes.annotate(words, xycoords="axes fraction", fontsize=8, color=figure_style.MUTED, **place)
+        _tell_what_is_cut_off(axes, lowest)
+
+
+def _tell_what_is_cut_off(axes: Axes, lowest: float) -> None:
+    """Writes at the bottom how far down a curve goes; on the right, where few curves are."""
+    value = f"{lowest:,.0f}" if abs(lowest) >= 100.0 else f"{lowest:.2g}"
+    place: dict[str, Any] = {"xy": (1, 0), "xytext": (-3, 3), "textcoords": "offset points", "ha": "right"}
+    words = f"cut off: down to {value}".replace("-", "−")
+    axes.annotate(words, xycoords="axes fraction", fontsize=8, color=figure_style.MUTED, **place)
 
 
 def _decorate(axes: Axes, title: str, xlabel: str, ylabel: str, optimum: float | None) -> None:

@@ -1,5 +1,7 @@
 """Environments: names, wrapping, the units of actions, and Gymnasium as a peer."""
 
+import sys
+
 import flax.struct
 import gymnasium
 import gymnax
@@ -26,6 +28,15 @@ from rlhf_jax import environments
 def test_unknown_name_is_answered_with_the_nearest(name, nearest):
     with pytest.raises(ValueError, match=f"unknown environment '{name}'; did you mean .*{nearest}.*[?]"):
         environments.make(name)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_who_asks_for_an_atari_game_by_another_name_is_told_what_it_needs(monkeypatch, installed):
+    if not installed:
+        monkeypatch.setitem(sys.modules, "ale_py", None)
+    with pytest.raises(ValueError, match="unknown environment 'enduro'") as error:
+        environments.make("enduro")
+    assert str(error.value).endswith('PongNoFrameskip-v4, which need ale-py: pip install -e ".[atari]"') != installed
 
 
 def test_data_that_are_not_here_are_said_to_be_missing(monkeypatch):

@@ -218,6 +218,7 @@ def test_output_ends_with_the_table_and_the_paths(tiny_run):
         assert cells[:3] == [name, str(row["labels"]), f"{row['mean']:.1f}"]
         for value in (row["iqm"], *row["ci95"], min(row["eval_return"])):
             assert f"{value:.1f}" in cells
+        assert f"{np.mean(row['exploring_return']):.3f}" in cells
     paths = [Path(line) for line in lines[-5:]]
     files = {"figure2.png", "true_reward.gif", "labels_12.gif", "summary.json"}
     assert set(paths) == {out, *(out / name for name in files)}

@@ -127,7 +127,8 @@ def test_an_older_run_is_reported_by_what_it_recorded(tmp_path):
     assert "In training, exploring, the policy earns a true return of" in text
     assert "8 iterations are too few to tell; 20 are needed." in text
     assert (
-        "did not record what is needed: accuracy, log-likelihood, calibration, distance, map, ensemble, policy." in text
+        "did not record what is needed: accuracy, log-likelihood, calibration, distance, map, ensemble, policy. "
+        "Of images no distance is taken." in text
     )
     assert "Correlation with the true reward on the last rollouts of training: 0.93 (high)." in text
 

@@ -153,9 +153,13 @@ def test_table_has_a_line_for_every_agent(studies, name):
     with (folder / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["condition"], int(row["seed"])) for row in rows] == [(c, s) for c in run.conditions for s in run.seeds]
+    summary = json.loads((folder / "summary.json").read_text())["conditions"]
     for row in rows:
+        agent = run.seeds.index(int(row["seed"]))
         returns = np.load(folder / row["condition"] / "eval_returns.npy")
-        assert float(row["eval_return"]) == pytest.approx(returns[run.seeds.index(int(row["seed"]))], rel=1e-6)
+        assert float(row["eval_return"]) == pytest.approx(returns[agent], rel=1e-6)
+        exploring = summary[row["condition"]]["exploring_return"][agent]
+        assert float(row["exploring_return"]) == pytest.approx(exploring, rel=1e-6) != pytest.approx(returns[agent])
 
 
 def test_swept_values_reach_their_agents(studies):
