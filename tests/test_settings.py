@@ -288,6 +288,20 @@ def test_tiny_images_are_refused():
 
 
 @pytest.mark.parametrize("setting", ["reward.pooling", "ppo.pooling"])
+@pytest.mark.parametrize(
+    ("env", "value", "problem"),
+    [
+        ("Breakout-MinAtar", "mean", "is none of none, keypoints, max"),
+        ("Pendulum-v1", "max", "has no say: Pendulum-v1 does not observe images"),
+    ],
+)
+def test_pooling_is_one_of_three_and_of_images(setting, env, value, problem):
+    with pytest.raises(ValueError) as error:
+        settings.validate(settings.override(BASE, [f"{setting}={value}"]), rlhf_jax.make(env))
+    assert one_line(error) == f"{setting} = {value} {problem}"
+
+
+@pytest.mark.parametrize("setting", ["reward.pooling", "ppo.pooling"])
 def test_images_without_places_have_no_keypoints(setting):
     """A kernel of three pixels fits once across three, and is always in the middle."""
     config, env = settings.override(BASE, [f"{setting}=keypoints"]), rlhf_jax.make("Breakout-MinAtar")
