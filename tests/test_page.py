@@ -227,6 +227,19 @@ def test_a_server_that_comes_back_has_the_pair_and_the_answer_given_meanwhile(vi
     tab.expect("#banner").to_be_empty()
 
 
+def test_an_answer_after_the_connection_was_seen_to_be_lost_is_said_to_be_kept(visit):
+    """The page asks for its status all the time, and may find the server gone before anybody answers."""
+    run, tab = visit.start([True, False])
+    tab.allowed.append(NO_NETWORK)
+    run.stop()
+    tab.says("banner", "Connection lost; trying again…")
+    tab.press("ArrowLeft")
+    tab.says("banner", "Your answer is kept.")
+    run.restart()
+    tab.asks(2)
+    assert run.rows() == [(1, "left", True, 0.0)]
+
+
 def test_an_answer_whose_reply_is_lost_is_stored_once(visit):
     run, tab = visit.start([True, False])
     tab.allowed.append(NO_NETWORK)

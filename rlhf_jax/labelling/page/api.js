@@ -24,7 +24,7 @@ export function randomName() {
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Calls `listener(lost, reason)` when the connection is lost (true) and when it is back (false). */
+/** Calls `listener(lost, reason)` whenever a request finds the connection lost (true), and when it is back (false). */
 export function watchConnection(listener) {
   onConnection = listener;
 }
@@ -33,7 +33,7 @@ let onConnection = () => {};
 let lost = false;
 
 function connection(nowLost, reason) {
-  if (nowLost === lost) return;
+  if (!nowLost && !lost) return; // Every failure is told: somebody may have answered since the one before.
   lost = nowLost;
   onConnection(lost, reason);
 }
