@@ -20,8 +20,8 @@ class PPOConfig:
     epochs: passes over each rollout.
     minibatches: gradient steps in a pass.
     hidden: widths of the hidden layers of the policy and of the value network.
-    pooling: what is kept of the answers of convolutions to an image: "none" for all of them, "keypoints" for the places
-      of things, or "max" for how strongly each filter answers anywhere.
+    pooling: what is kept of the answers of convolutions to an image: "none" for all of them, or "keypoints" for the
+      places of things.
     clip_value: limit the move of the critic as well as that of the policy.
     initial_std: standard deviation of a continuous action before training; the action space ends at ±1.
     learning_rate: Adam's, at the start.
@@ -149,7 +149,8 @@ class RewardConfig:
     normalise: give each member zero mean and unit standard deviation after each fit.
     zero_median: then move its zero to the median, so that a step like most is worth nothing, and neither is the end of
       an episode. With sparse rewards the zero mean makes most steps bad, and an early end better than they are.
-    pooling: as for the policy.
+    pooling: as for the policy, or "max" for how strongly each filter answers anywhere, which tells what happens, and
+      not where.
     dropout: share of the filters of each convolution that a gradient step leaves out, the same ones for both clips of a
       pair.
     action_scale: factor on the actions that the networks are given beside observations of unit scale. A small one,

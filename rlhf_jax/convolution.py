@@ -143,9 +143,10 @@ class Convolutions(nn.Module):
         channels, weights = images.shape[-1], []
         for i, (size, _, filters) in enumerate(self.layers):
             kernel = self.param(f"kernel_{i}", nn.initializers.he_normal(), (size, size, channels, filters))
-            gain = self.param(f"gain_{i}", nn.initializers.zeros, (filters,))
+            normalised = self.pooling != "max"
+            gain = self.param(f"gain_{i}", nn.initializers.zeros, (filters,)) if normalised else None
             bias = self.param(f"bias_{i}", nn.initializers.zeros, (filters,))
-            weights.append((kernel, gain.reshape(1, 1, 1, -1), bias.reshape(1, 1, 1, -1)))
+            weights.append((kernel, gain, bias))
             channels = filters
         if images.dtype == jnp.uint8:  # Patches of bytes are a quarter as large as those of floats.
             weights[0] = (weights[0][0] / 255.0, *weights[0][1:])
@@ -178,8 +179,8 @@ class Convolutions(nn.Module):
     def _forward(self, weights: list, x: jax.Array, masks: list) -> jax.Array:
         for (kernel, gain, bias), mask, (_, stride, _) in zip(weights, masks, self.layers, strict=True):
             x = convolve(x, kernel, stride)
-            x = (x if self.pooling == "max" else layer_norm(x)) * (1.0 + gain) + bias
-            x = nn.leaky_relu(x, 0.01)
+            x = x if gain is None else layer_norm(x) * (1.0 + gain[None, None, None])
+            x = nn.leaky_relu(x + bias[None, None, None], 0.01)
             x = x if mask is None else x * mask
         if self.pooling == "keypoints":
             return keypoints(x)

@@ -196,9 +196,11 @@ def _observation_contradictions(config: Config, env: Environment) -> Iterator[st
         yield f"{env.name} observes images of shape {env.observation_shape}; at least 3 × 3 pixels are needed"
     if config.reward.dropout and len(env.observation_shape) != 3:
         yield f"reward.dropout = {config.reward.dropout} has no say: {env.name} does not observe images"
-    for path, pooling in {"reward.pooling": config.reward.pooling, "ppo.pooling": config.ppo.pooling}.items():
-        if pooling not in convolution.POOLINGS:
-            yield f"{path} = {pooling} is none of {', '.join(convolution.POOLINGS)}"
+    every, of_places = convolution.POOLINGS, convolution.POOLINGS[:2]  # A policy must know where things are.
+    poolings = [("reward.pooling", config.reward.pooling, every), ("ppo.pooling", config.ppo.pooling, of_places)]
+    for path, pooling, known in poolings:
+        if pooling not in known:
+            yield f"{path} = {pooling} is none of {', '.join(known)}"
         elif pooling != "none" and len(env.observation_shape) != 3:
             yield f"{path} = {pooling} has no say: {env.name} does not observe images"
         elif pooling == "keypoints" and convolution.is_one_place(env.observation_shape):

@@ -201,6 +201,7 @@ def test_an_event_looks_the_same_wherever_it_is_and_whatever_else_there_is_less_
     shown = np.zeros((3, 10, 10, 4), bool)
     shown[0, 2:5, 2:5], shown[1, 4:7, 3:6] = event, event
     shown[2, 2:5, 2:5], shown[2, 7:] = event, True
+    assert set(params["params"]) == {"kernel_0", "bias_0"}
     here, there, among_others = network.apply(params, jnp.asarray(shown))
     np.testing.assert_allclose(here, there, atol=1e-6)
     assert (among_others >= here - 1e-6).all()

@@ -287,15 +287,17 @@ def test_tiny_images_are_refused():
     assert "(10, 2, 4)" in one_line(error) and "3 × 3" in one_line(error)
 
 
-@pytest.mark.parametrize("setting", ["reward.pooling", "ppo.pooling"])
 @pytest.mark.parametrize(
-    ("env", "value", "problem"),
+    ("env", "setting", "value", "problem"),
     [
-        ("Breakout-MinAtar", "mean", "is none of none, keypoints, max"),
-        ("Pendulum-v1", "max", "has no say: Pendulum-v1 does not observe images"),
+        ("Breakout-MinAtar", "reward.pooling", "mean", "is none of none, keypoints, max"),
+        ("Breakout-MinAtar", "ppo.pooling", "mean", "is none of none, keypoints"),
+        ("Breakout-MinAtar", "ppo.pooling", "max", "is none of none, keypoints"),
+        ("Pendulum-v1", "reward.pooling", "max", "has no say: Pendulum-v1 does not observe images"),
+        ("Pendulum-v1", "ppo.pooling", "keypoints", "has no say: Pendulum-v1 does not observe images"),
     ],
 )
-def test_pooling_is_one_of_three_and_of_images(setting, env, value, problem):
+def test_pooling_is_a_known_one_and_of_images(env, setting, value, problem):
     with pytest.raises(ValueError) as error:
         settings.validate(settings.override(BASE, [f"{setting}={value}"]), rlhf_jax.make(env))
     assert one_line(error) == f"{setting} = {value} {problem}"
