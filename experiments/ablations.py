@@ -76,7 +76,7 @@ def summarise(run: RunFolder, result: results.Result, clock: session.Clock) -> d
     `improvement` is about the trained policies, and `training_improvement` about the mean return over all of the
     training, `training_return`: how soon they got there. Both have 95 % intervals.
     """
-    summary = pendulum_return.normalised(results.summarise(run, result, clock))
+    summary = pendulum_return.summarise(run, result, clock)
     ends = {name: found["return"] for name, found in result.evaluation.items()}
     courses = {name: np.nanmean(metrics["return"], 1) for name, metrics in result.metrics.items()}
     for name, row in summary["conditions"].items():
@@ -108,7 +108,7 @@ def _probability(row: dict[str, Any], key: str) -> str:
 def draw(run: RunFolder, result: results.Result) -> list[Path]:
     """Draws the curves, and the returns in the end with their intervals; returns the files."""
     curves, ends = run.path / "ablations.png", run.path / "intervals.png"
-    title = f"Pendulum-v1, {next(iter(run.conditions.values())).labels.budget} labels"
+    title = f"Pendulum-v1, {run.config.labels.budget} labels"
     figures.learning_curves(
         curves,
         result.env_steps,
@@ -133,12 +133,7 @@ def main() -> None:
     clock = session.Clock(_STARTED)
     session.say("starting")
     run = run_flags.open_run("ablations", conditions, run_flags.check, seeds=_SEEDS.value, settled=("seeds", "labels"))
-    env = rlhf_jax.make("Pendulum-v1")
-    clock.phases["import"] = time.perf_counter() - _STARTED
-    result = study.run_study(run, env, clock)
-    with clock.phase("evaluate", "drawing"):
-        files = draw(run, result)
-    results.report(run, summarise(run, result, clock), files, describe)
+    study.conduct(run, clock, draw, summarise, describe)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def main() -> None:
             count = int(metrics["labels"].max())
             files = results.draw(run, result, f"{config.env} from {count} human labels")
     summary = results.summarise(run, result, clock) | results.answers(run)
-    results.report(run, summary, [*files, run.path / run_folder.LABELS])
+    results.report(run, summary, [*files, run.path / run_folder.LABELS], results.table)
 
 
 if __name__ == "__main__":

@@ -111,12 +111,7 @@ def main() -> None:
     session.say("starting")
     settled = ("seeds", "labels", "rules", "teachers")
     run = run_flags.open_run("label_efficiency", conditions, run_flags.check, seeds=_SEEDS.value, settled=settled)
-    env = rlhf_jax.make("Pendulum-v1")
-    clock.phases["import"] = time.perf_counter() - _STARTED
-    result = study.run_study(run, env, clock)
-    with clock.phase("evaluate", "drawing"):
-        files = draw(run, result)
-    results.report(run, pendulum_return.normalised(results.summarise(run, result, clock)), files)
+    study.conduct(run, clock, draw, pendulum_return.summarise)
 
 
 if __name__ == "__main__":

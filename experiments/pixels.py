@@ -1,10 +1,9 @@
 """What the experiments on images share: agents on the true reward and on label budgets, their curves and clips."""
 
-import time
+from functools import partial
 
 from absl import flags
 
-import rlhf_jax
 from experiments import results, run_flags, session, study, sweep
 from rlhf_jax import presets, settings
 
@@ -48,9 +47,4 @@ def run(experiment: str, env_name: str, labels: list[str], started: float, *sett
         seeds=SEEDS.value,
         settled=("seeds", "labels", "sweep", *settled),
     )
-    env = rlhf_jax.make(next(iter(folder.conditions.values())).env)
-    clock.phases["import"] = time.perf_counter() - started
-    result = study.run_study(folder, env, clock)
-    with clock.phase("evaluate", "drawing"):
-        files = results.draw(folder, result, f"{env.name} from preferences")
-    results.report(folder, results.summarise(folder, result, clock), files)
+    study.conduct(folder, clock, partial(results.draw, title=f"{folder.config.env} from preferences"))

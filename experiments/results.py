@@ -69,7 +69,7 @@ def conclude(
     with clock.phase("evaluate", what):
         one = lambda state, config: evaluation.evaluate(state, judged, env=env, config=config)  # noqa: E731
         found = jax.device_get(parallel.over_agents(one, run.num_agents, env.emulated)(states, lanes))
-    config = next(iter(run.conditions.values()))
+    config = run.config
     points = len(next(iter(metrics.values()))[0])
     steps = config.num_envs * config.rollout_length * np.arange(1, points + 1)
     result = Result(steps, run.by_condition(metrics), run.by_condition(found))
@@ -183,12 +183,12 @@ def report(
     run: RunFolder,
     summary: dict[str, Any],
     files: Sequence[Path],
-    describe: Callable[[dict[str, Any]], str] | None = None,
+    describe: Callable[[dict[str, Any]], str],
 ) -> None:
-    """Writes `summary.json`, and prints it as text, by default as a table, and where everything is."""
+    """Writes `summary.json`, and prints it as text, and where everything is."""
     summary = run_folder.plain(summary)
     run_folder.write_json(run.path / "summary.json", summary)
-    print((describe or table)(summary))
+    print(describe(summary))
     for file in [*files, run.path / "summary.json", run.path]:
         print(file)
 

@@ -96,7 +96,7 @@ def restore(run: RunFolder) -> Start:
     except ValueError as error:
         raise BadInput(str(error)) from error
     if done:
-        say(f"going on from iteration {done} of {next(iter(run.conditions.values())).iterations}")
+        say(f"going on from iteration {done} of {run.config.iterations}")
     states = parallel.place(tree["states"], run.num_agents, run.emulated)
     return Start(done, states, jax.device_get(tree["metrics"]))
 

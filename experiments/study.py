@@ -4,10 +4,13 @@ import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
+import rlhf_jax
 from experiments import command_line, results, session
 from experiments.command_line import Stopped
 from rlhf_jax import parallel, run_folder, train_state, training
@@ -17,6 +20,29 @@ from rlhf_jax.run_folder import RunFolder
 
 _REPORTS, _REPORTS_OF_IMAGES = 12, 48  # An iteration with images takes seconds.
 _STOPPING = "stopping after this chunk; press Ctrl-C again to stop at once and lose it"
+
+
+def conduct(
+    run: RunFolder,
+    clock: session.Clock,
+    draw: Callable[[RunFolder, results.Result], list[Path]],
+    summarise: Callable[[RunFolder, results.Result, session.Clock], dict[str, Any]] = results.summarise,
+    describe: Callable[[dict[str, Any]], str] = results.table,
+) -> None:
+    """Trains, evaluates, draws and reports.
+
+    Args:
+      run: the run.
+      clock: measures it, since the process started.
+      draw: returns the files that it has drawn.
+      summarise: returns what is written to `summary.json`.
+      describe: makes of that what is printed.
+    """
+    clock.phases["import"] = time.perf_counter() - clock.started
+    result = run_study(run, rlhf_jax.make(run.config.env), clock)
+    with clock.phase("evaluate", "drawing"):
+        files = draw(run, result)
+    results.report(run, summarise(run, result, clock), files, describe)
 
 
 def run_study(run: RunFolder, env: Environment, clock: session.Clock) -> results.Result:
@@ -62,7 +88,7 @@ def _run_program(run: RunFolder, start: session.Start, env: Environment, clock: 
 def _train(
     run: RunFolder, start: session.Start, env: Environment, lanes: Config, clock: session.Clock
 ) -> tuple[train_state.TrainState, dict[str, np.ndarray]]:
-    total = next(iter(run.conditions.values())).iterations
+    total = run.config.iterations
     chunk = session.chunk(total, _REPORTS_OF_IMAGES if len(env.observation_shape) == 3 else _REPORTS)
     if start.done == total:
         return start.take(), start.metrics
@@ -126,7 +152,7 @@ def _loop(
             session.append_metrics(run, chunk, done)
             done += starts.step
             progress.show(done, chunk)
-            if done - starts.step < _warmup(run) <= done or done == starts.stop:
+            if done - starts.step < run.config.labels.warmup <= done or done == starts.stop:
                 _say_if_nothing_is_learnt(run, metrics)
             if interrupted() and done < starts.stop:
                 session.save(run, done, states, metrics)
@@ -135,10 +161,6 @@ def _loop(
     session.say("saving")
     session.save(run, starts.stop, states, metrics)
     return states, metrics
-
-
-def _warmup(run: RunFolder) -> int:
-    return next(iter(run.conditions.values())).labels.warmup
 
 
 def _say_if_nothing_is_learnt(run: RunFolder, metrics: dict[str, np.ndarray]) -> None:

@@ -17,7 +17,6 @@ from functools import partial  # noqa: E402
 
 from absl import flags  # noqa: E402
 
-import rlhf_jax  # noqa: E402
 from experiments import command_line, results, run_flags, session, stored_reward, study, sweep  # noqa: E402
 from experiments.stored_reward import StoredReward  # noqa: E402
 from rlhf_jax import checkpoint, presets, run_folder, settings  # noqa: E402
@@ -93,7 +92,7 @@ def open_run() -> RunFolder:
 
 def _started(run: RunFolder) -> bool:
     """Returns whether all that the agents start with is there: for those on the true reward that is nothing."""
-    learning = [part for part in run.programs() if not next(iter(part.conditions.values())).use_true_reward]
+    learning = [part for part in run.programs() if not part.config.use_true_reward]
     return all(checkpoint.latest(part.checkpoints) is not None for part in learning)
 
 
@@ -111,12 +110,7 @@ def main() -> None:
     clock = session.Clock(_STARTED)
     session.say("starting")
     run = open_run()
-    env = rlhf_jax.make(next(iter(run.conditions.values())).env)
-    clock.phases["import"] = time.perf_counter() - _STARTED
-    result = study.run_study(run, env, clock)
-    with clock.phase("evaluate", "drawing"):
-        files = results.draw(run, result, title(run))
-    results.report(run, results.summarise(run, result, clock), files)
+    study.conduct(run, clock, partial(results.draw, title=title(run)))
 
 
 if __name__ == "__main__":

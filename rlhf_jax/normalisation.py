@@ -75,11 +75,13 @@ def update(moments: Moments, batch: jax.Array, where: jax.Array | None = None) -
 
 
 def normalise_observations(moments: Moments, observation: jax.Array) -> jax.Array:
-    """Returns observations normalised; bytes and booleans as they are."""
-    return normalise(moments, observation) if jnp.issubdtype(observation.dtype, jnp.floating) else observation
+    """Returns observations normalised; bytes and booleans, and all before anything is known of them, as they are."""
+    if not jnp.issubdtype(observation.dtype, jnp.floating):
+        return observation
+    return normalise(moments, observation, jnp.where(moments.count > 0, 10.0, jnp.inf))
 
 
-def normalise(moments: Moments, values: jax.Array, limit: float = 10.0) -> jax.Array:
+def normalise(moments: Moments, values: jax.Array, limit: jax.Array | float = 10.0) -> jax.Array:
     """Returns `values` with zero mean and unit standard deviation, clipped to ±`limit`."""
     axes = tuple(range(values.ndim - moments.mean.ndim))
     mean, std = jnp.expand_dims(moments.mean, axes), jnp.expand_dims(moments.std, axes)

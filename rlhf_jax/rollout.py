@@ -119,16 +119,15 @@ def evaluate(
       `[E]` true returns of the first episode from each start, and the `[K, E]` rollout.
     """
     kept_steps = env.horizon if kept_steps is None else kept_steps
-    key_init, key_rollout = jax.random.split(key)
+    key_init, key_kept, key_rest = jax.random.split(key, 3)
     state = init(key_init, env=env, num_envs=num_episodes)
-    state, steps, _ = rollout(key_rollout, state, policy, env=env, num_steps=kept_steps)
+    state, steps, _ = rollout(key_kept, state, policy, env=env, num_steps=kept_steps)
     first_episode = jnp.cumsum(steps.done, 0) - steps.done == 0
     returns = (steps.true_reward * first_episode).sum(0)
     if kept_steps == env.horizon:
         return returns, steps
-    return _finish(
-        key_rollout, state, policy, returns, steps.done.any(0), env=env, steps_left=env.horizon - kept_steps
-    ), steps
+    over, steps_left = steps.done.any(0), env.horizon - kept_steps
+    return _finish(key_rest, state, policy, returns, over, env=env, steps_left=steps_left), steps
 
 
 def _finish(

@@ -50,6 +50,11 @@ class RunFolder:
     program: str = ""
 
     @property
+    def config(self) -> Config:
+        """Settings of the first condition, for what all have alike."""
+        return next(iter(self.conditions.values()))
+
+    @property
     def checkpoints(self) -> Path:
         """Where its checkpoints are."""
         return self.path / "checkpoints" / self.program
@@ -287,7 +292,7 @@ _made = functools.cache(environments.make)
 
 
 def _environment(run: RunFolder) -> tuple[environments.Environment, Config]:
-    config = next(iter(run.conditions.values()))
+    config = run.config
     return _made(config.env), config
 
 

@@ -37,6 +37,50 @@ from rlhf_jax.train_state import TrainState
 Metrics = dict[str, jax.Array]
 
 
+def train(key: jax.Array, *, env: Environment, config: Config) -> tuple[TrainState, Metrics]:
+    """Trains one agent from scratch: a pure function, to be jitted, and mapped over keys and settings.
+
+    Every number of `config` that is not marked static may be an array, so that agents that differ in seed, label
+    budget or learning rate are lanes of one compiled program.
+
+    Args:
+      key: consumed.
+      env: the environment.
+      config: the settings; see `rlhf_jax.settings.validate`.
+
+    Returns:
+      The trained agent and the metrics of `propose` and `absorb`, `[iterations]` each.
+
+    Example:
+      >>> env = rlhf_jax.make("Pendulum-v1")
+      >>> config = rlhf_jax.Config(iterations=2, labels=rlhf_jax.LabelConfig(warmup=1, max_budget=20, budget=20))
+      >>> keys = jax.vmap(jax.random.key)(jnp.arange(3))
+      >>> agents, metrics = jax.jit(jax.vmap(lambda key: rlhf_jax.train(key, env=env, config=config)))(keys)
+      >>> metrics["labels"][:, -1].tolist()
+      [20, 20, 20]
+
+    Reference: Christiano et al. 2017, figure 1 and §2.2.
+    """
+    return advance(train_state.init(key, env=env, config=config), config.iterations, env=env, config=config)
+
+
+def advance(state: TrainState, num_iterations: int, *, env: Environment, config: Config) -> tuple[TrainState, Metrics]:
+    """Does several rounds; returns the agent and the metrics, `[num_iterations]` each."""
+
+    def step(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
+        return iteration(state, env=env, config=config)
+
+    return jax.lax.scan(step, state, None, length=num_iterations)
+
+
+def iteration(state: TrainState, *, env: Environment, config: Config) -> tuple[TrainState, Metrics]:
+    """Does one round with the synthetic teacher; returns the agent and the metrics of both halves."""
+    state, steps, asked, acting = propose(state, env=env, config=config)
+    answers = label(state, asked, config=config)
+    state, learning = absorb(state, steps, asked, answers, env=env, config=config)
+    return state, acting | learning
+
+
 def propose(state: TrainState, *, env: Environment, config: Config) -> tuple[TrainState, Rollout, Queries, Metrics]:
     """Acts with the current policy and chooses which pairs of segments to ask about.
 
@@ -96,7 +140,16 @@ def _answered(state: TrainState, *, env: Environment, config: Config) -> tuple[j
 
 
 def label(state: TrainState, asked: Queries, *, config: Config) -> Answers:
-    """Returns what the synthetic teacher says to the queries of this iteration."""
+    """Returns what the synthetic teacher says to the queries of this iteration.
+
+    Args:
+      state: the agent.
+      asked: Q queries.
+      config: the settings.
+
+    Returns:
+      `[Q]` answers; where `reward.targets`, their labels are the returns of the first segments, in standard deviations.
+    """
     if not config.labels.max_budget:  # Other people's teachers need not know what to say to no queries at all.
         return Answers(label=jnp.zeros(0), weight=jnp.zeros(0))
     opinion = teacher.opinion(asked.true_reward, state.segment_return, config=config.teacher)
@@ -122,8 +175,8 @@ def absorb(
     Returns:
       The agent one iteration on, and metrics: `labels` so far; new `answers`, how many of them are `ties`, and how
       many queries are `silences`, without one; `predicted_return`, the learnt reward's mean over the rollout × the time
-      limit of an episode, NaN where no reward is learnt; `finite`, false once a parameter, reward or answer is not;
-      those of `reward_ensemble.fit` and `ppo.update`, NaN where these did not run.
+      limit of an episode, NaN where `labels.max_budget` is 0; `finite`, false once a parameter, reward or answer is
+      not; those of `reward_ensemble.fit` and `ppo.update`, NaN where these did not run.
     """
     key_add, key_fit, key_ppo = jax.random.split(_stage_key(state, "absorb"), 3)
     observation = state.agent.observation
@@ -186,14 +239,6 @@ def _improve(
     )
 
 
-def iteration(state: TrainState, *, env: Environment, config: Config) -> tuple[TrainState, Metrics]:
-    """Does one round with the synthetic teacher; returns the agent and the metrics of both halves."""
-    state, steps, asked, acting = propose(state, env=env, config=config)
-    answers = label(state, asked, config=config)
-    state, learning = absorb(state, steps, asked, answers, env=env, config=config)
-    return state, acting | learning
-
-
 def halves(*, env: Environment, config: Config) -> tuple[Callable, Callable]:
     """Returns `propose` and `absorb` with these settings, compiled, for a loop that has its answers from outside.
 
@@ -220,42 +265,6 @@ def halves(*, env: Environment, config: Config) -> tuple[Callable, Callable]:
         return dataclasses.replace(state, **changed), steps, asked, metrics
 
     return propose_sharing, jax.jit(partial(absorb, env=env, config=config))
-
-
-def advance(state: TrainState, num_iterations: int, *, env: Environment, config: Config) -> tuple[TrainState, Metrics]:
-    """Does several rounds; returns the agent and the metrics, `[num_iterations]` each."""
-
-    def step(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
-        return iteration(state, env=env, config=config)
-
-    return jax.lax.scan(step, state, None, length=num_iterations)
-
-
-def train(key: jax.Array, *, env: Environment, config: Config) -> tuple[TrainState, Metrics]:
-    """Trains one agent from scratch: a pure function, to be jitted, and mapped over keys and settings.
-
-    Every number of `config` that is not marked static may be an array, so that agents that differ in seed, label
-    budget or learning rate are lanes of one compiled program.
-
-    Args:
-      key: consumed.
-      env: the environment.
-      config: the settings; see `rlhf_jax.settings.validate`.
-
-    Returns:
-      The trained agent and the metrics of `propose` and `absorb`, `[iterations]` each.
-
-    Example:
-      >>> env = rlhf_jax.make("Pendulum-v1")
-      >>> config = rlhf_jax.Config(iterations=2, labels=rlhf_jax.LabelConfig(warmup=1, max_budget=20, budget=20))
-      >>> keys = jax.vmap(jax.random.key)(jnp.arange(3))
-      >>> agents, metrics = jax.jit(jax.vmap(lambda key: rlhf_jax.train(key, env=env, config=config)))(keys)
-      >>> metrics["labels"][:, -1].tolist()
-      [20, 20, 20]
-
-    Reference: Christiano et al. 2017, figure 1 and §2.2.
-    """
-    return advance(train_state.init(key, env=env, config=config), config.iterations, env=env, config=config)
 
 
 def _stage_key(state: TrainState, stage: str) -> jax.Array:

@@ -16,7 +16,7 @@ import pytest
 import scripted_labeller
 import tiny
 
-from rlhf_jax import checkpoint
+from rlhf_jax import checkpoint, run_folder
 from rlhf_jax.labelling import labels_file
 from rlhf_jax.labelling.client import Client
 from rlhf_jax.labelling.label_store import LabelStore
@@ -154,6 +154,9 @@ def test_people_teach_by_pictures(environment, tmp_path, env, actions):
     labels = labels_file.load(folder)
     liked = np.isin(labels.records["action"], actions).sum(-1)
     np.testing.assert_array_equal(labels.label, 0.5 + 0.5 * np.sign(liked[:, 0] - liked[:, 1]))
+    _, state = run_folder.load_state(folder, condition="labels_4", seed=0)
+    learnt = np.asarray(state.preferences.label)[np.asarray(state.preferences.filled)]
+    np.testing.assert_array_equal(np.sort(learnt), np.sort(labels.label))
     for name in ("returns.png", "labels.png", "labels_4.gif"):
         assert (folder / name).stat().st_size > 1000 and name in out
 

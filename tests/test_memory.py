@@ -98,7 +98,24 @@ def test_a_compiled_iteration_takes_what_is_said(agents):
     taken = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
     buffer = memory.buffer_bytes(env, config)
     assert buffer > 2**27
-    assert taken == pytest.approx(memory._program_bytes(env, config, agents), abs=0.1 * buffer)
+    assert taken == pytest.approx(memory._program_bytes(env, config, agents)["rollouts"], abs=0.1 * buffer)
+
+
+def test_many_pairs_of_pictures_asked_at_once_take_what_is_said():
+    """By XLA's own account, half as much as the buffer: all labels are initial ones, asked about in two iterations."""
+    env = rlhf_jax.make("MovingDot-v0")
+    small = {"labels.max_budget": 80, "labels.budget": 80, "labels.warmup": 2, "labels.initial_fraction": 1.0}
+    small |= {"queries.segment_length": 25, "num_envs": 2, "rollout_length": 50, "iterations": 4}
+    config = settings.override(PRESET, [f"{path}={value}" for path, value in (tiny.NETWORKS | small).items()])
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    state = jax.eval_shape(lambda key: train_state.init(key, env=env, config=config), key)
+    asked = jax.eval_shape(lambda state: training.propose(state, env=env, config=config)[2], state)
+    pictures = 40 * 2 * 25 * 84 * 84 * 4
+    assert pictures < memory.query_bytes(env, config) < 1.01 * pictures
+    assert sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(asked)) == pytest.approx(pictures, rel=0.01)
+    without = memory._program_bytes(env, settings.override(config, ["labels.max_budget=0", "labels.capacity=80"]), 1)
+    both = memory._program_bytes(env, config, 1)
+    assert both["rollouts"] - without["rollouts"] == memory.query_bytes(env, config)
 
 
 @pytest.mark.parametrize("labels", [20, 500], ids=["more steps", "more answers"])
@@ -132,7 +149,46 @@ def test_an_evaluation_may_take_more_than_training():
     """
     env = rlhf_jax.make("MovingDot-v0")
     expected = memory.buffer_bytes(env, MOVING_DOT) + 48 * 250 * (2 * 84 * 84 * 4 + 28)
-    assert memory._program_bytes(env, MOVING_DOT, 1) == expected
+    taken = memory._program_bytes(env, MOVING_DOT, 1)
+    assert taken["evaluation"] == expected > taken["rollouts"]
+
+
+def test_what_takes_most_is_named_and_what_would_help(monkeypatch):
+    """A smaller `num_envs` is no help to an evaluation, and fewer labels are none to agents on the true reward."""
+    monkeypatch.setattr(memory, "_available", lambda *_: 2**20)
+
+    def refusal(seeds, **changes):
+        with pytest.raises(ValueError) as error:
+            memory.check({"one": dataclasses.replace(MOVING_DOT, **changes)}, seeds)
+        return str(error.value)
+
+    assert refusal(1).endswith("with their evaluation 916 MiB, but there is 1 MiB free; ask for fewer labels")
+    assert "ask for fewer --seeds, fewer labels, shorter segments, a smaller num_envs" in refusal(4, num_envs=256)
+    nobody = dataclasses.replace(MOVING_DOT.labels, budget=0, max_budget=0)
+    assert refusal(1, labels=nobody, num_envs=1024).endswith("ask for a smaller num_envs")
+    assert refusal(1, labels=nobody).endswith("ask for a machine with more")
+
+
+def test_every_program_is_held_against_the_devices_that_it_uses(monkeypatch):
+    """Four agents have four cards; the two of the other program, which need less, have two."""
+    short = dataclasses.replace(MOVING_DOT, queries=dataclasses.replace(MOVING_DOT.queries, segment_length=5))
+    conditions = {"one": MOVING_DOT, "other": MOVING_DOT, "short": short}
+    need = max(memory._program_bytes(rlhf_jax.make("MovingDot-v0"), MOVING_DOT, 4).values())
+    monkeypatch.setattr(memory, "_available", lambda agents, _: need * agents // 4)
+    memory.check(conditions, 2)
+    monkeypatch.setattr(memory, "_available", lambda agents, _: need if agents == 4 else 2**20)
+    with pytest.raises(ValueError, match="1 MiB free"):
+        memory.check(conditions, 2)
+
+
+def test_agents_act_on_as_many_devices_as_share_them_evenly(monkeypatch):
+    """Of eleven agents on eight cores one acts at a time, of twelve six."""
+    cores = jax.devices()[:1] * 8
+    monkeypatch.setattr(memory.parallel.jax, "devices", lambda: cores)
+    env = rlhf_jax.make("MovingDot-v0")
+    for agents, acting in ((11, 1), (12, 6)):
+        expected = agents * memory.buffer_bytes(env, MOVING_DOT) + acting * memory.evaluation_bytes(env)
+        assert memory._program_bytes(env, MOVING_DOT, agents)["evaluation"] == expected
 
 
 def test_a_compiled_evaluation_takes_no_more_than_is_said():
@@ -164,7 +220,13 @@ def test_there_is_memory(monkeypatch, tmp_path):
     free = memory._available(2, pendulum)
     monkeypatch.setattr(memory, "_MEMORY", tmp_path / "missing")
     assert 2**20 < free < memory._available(2, pendulum)
-    for limit, available in (("max\n", memory._available(2, pendulum)), ("5000\n", 4000)):
-        (tmp_path / "memory.max").write_text(limit)
-        (tmp_path / "memory.current").write_text("1000\n")
-        assert memory._available(2, pendulum) == available
+    everything = memory._available(2, pendulum)
+    for version in memory._LIMITS:
+        (tmp_path / version[0]).parent.mkdir(exist_ok=True)
+        limit, used, stat = (tmp_path / name for name in version[:3])
+        used.write_text("1000\n")
+        stat.write_text(f"cache 900\n{version[3]} 300\n")
+        for text, available in (("max\n", everything), ("9223372036854771712\n", everything), ("5000\n", 4300)):
+            limit.write_text(text)
+            assert memory._available(2, pendulum) == available
+        limit.unlink()

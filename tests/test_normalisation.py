@@ -73,6 +73,15 @@ def test_normalise_literal_and_limit():
     np.testing.assert_allclose(normalisation.normalise(moments, values, limit=1.5)[1:], [[1.5, -1.5], [1.5, -1.5]])
 
 
+def test_observations_are_left_as_they_are_until_something_is_known_of_their_scale():
+    """Also far from zero: a position in metres is not cut off at ten."""
+    far = jnp.array([[500.0, -3.0]])
+    nothing = normalisation.init((2,))
+    np.testing.assert_array_equal(normalisation.normalise_observations(nothing, far), far)
+    known = normalisation.update(nothing, jnp.array([[0.0, 0.0], [2.0, 2.0]]))
+    np.testing.assert_allclose(normalisation.normalise_observations(known, far), [[10.0, -4.0]])
+
+
 def test_normalised_stream_has_zero_mean_and_unit_std():
     samples = jnp.asarray(np.random.default_rng(3).normal(-40.0, 7.0, (5, 100, 2)), jnp.float32)
     normal = np.asarray(normalisation.normalise(stream(samples, (2,)), samples)).reshape(-1, 2)

@@ -96,12 +96,6 @@ def test_the_true_reward_is_a_program_without_a_buffer_or_an_ensemble(runs):
     assert (config["true_reward"]["reward"]["members"], config["labels_6"]["reward"]["members"]) == (1, 2)
 
 
-def test_two_agents_in_one_emulator_have_rewards_of_their_own(runs):
-    """That their games are their own is tested in `test_atari`. No point falls so soon: all answers are ties."""
-    one, other = np.load(runs["atari"][0] / "labels_6" / "predicted_returns.npy")
-    assert np.isfinite(one[-1]) and one[-1] != other[-1]
-
-
 def test_a_stopped_run_of_atari_goes_on_in_new_games_and_says_so(runs):
     """What was trained is not trained again: all of the true reward, and an iteration with labels."""
     _, out, err = runs["stopped"]

@@ -9,7 +9,7 @@ import pytest
 import rlhf_jax
 from rlhf_jax import presets, settings
 
-GRIDS = [f"{game}-MinAtar" for game in ("Breakout", "Asterix", "Freeway", "SpaceInvaders")] + ["Pong-misc"]
+GRIDS = [f"{game}-MinAtar" for game in ("Breakout", "Asterix", "Freeway", "Seaquest", "SpaceInvaders")] + ["Pong-misc"]
 
 
 @pytest.mark.parametrize("name", ["Pendulum-v1", "CartPole-v1", "MovingDot-v0", "PongNoFrameskip-v4", *GRIDS])

@@ -74,7 +74,10 @@ def epoch(agent: Agent, reward: Reward, *, env: Environment, config: OfflineConf
       once a parameter or a reward is not a number.
     """
     key_start, key_act, key_learn = jax.random.split(jax.random.fold_in(agent.key, agent.epoch), 3)
-    policy = policy_gradient.policy(agent.actor, env=env, hidden=config.hidden)
+    if isinstance(agent.learner, PPOState):
+        policy = ppo.sampling_policy(agent.learner, env=env, config=config.ppo)
+    else:
+        policy = policy_gradient.policy(agent.actor, env=env, hidden=config.hidden)
     start = rollout.init(key_start, env=env, num_envs=config.num_envs)
     _, steps, _ = rollout.rollout(key_act, start, policy, env=env, num_steps=rollout_length(env, config))
     rewards = reward(steps)
