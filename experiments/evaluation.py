@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from experiments import reward_map
 from rlhf_jax import judgement, ppo, reward_distances, reward_ensemble, rollout, train_state
 from rlhf_jax.config import Config
-from rlhf_jax.environments import Environment
+from rlhf_jax.environments import Environment, atari
 from rlhf_jax.rollout import Policy, Rollout
 
 # The first key whose 512 starts are as hard as the average: their optimal mean return on Pendulum-v1 is −138.0 by
@@ -24,6 +24,7 @@ JUDGED = ("expert", "on_policy", "random")
 
 The best episodes look too much alike to judge a reward on them alone.
 """
+EMULATED_MINUTES = 5  # of an episode: Bellemare et al. 2013, "The arcade learning environment", §3.
 _COVERED, _MEANS = 512, 32  # transitions, and draws for the expectation in the distances
 
 
@@ -53,6 +54,12 @@ def plan(env: Environment) -> Plan:
     size = env.horizon * math.prod(env.observation_shape) * jnp.dtype(env.observation_dtype).itemsize
     games = next((games for limit, games in _GAMES if size < limit), None)
     return _FEW if games is None else Plan(*games, env.horizon)
+
+
+def shortened(env: Environment) -> Environment:
+    """Returns the environment; for an emulator another one, whose games last some minutes at most."""
+    steps = EMULATED_MINUTES * atari.STEPS_PER_MINUTE
+    return dataclasses.replace(env, horizon=min(env.horizon, steps)) if env.emulated else env
 
 
 def evaluate(

@@ -81,7 +81,7 @@ class Stages:
             data, pairs = play(self._keys("trajectories"), actors)
             held_out = play(self._keys("held_out"), actors)
             for i, seed in enumerate(self._run.seeds):
-                with refusing(f"{name}, seed {seed}"):
+                with _stopping(f"{name}, seed {seed}"):
                     trajectories.check(np.asarray(data.true_return)[i], np.asarray(pairs.label)[i])
         return Data(actors, curves, data, pairs, held_out)
 
@@ -227,7 +227,7 @@ class Stages:
 
 
 @contextmanager
-def refusing(name: str) -> Iterator[None]:
+def _stopping(name: str) -> Iterator[None]:
     """Turns what the library refuses in the middle of a run into its end, with the name of what it was about."""
     try:
         yield

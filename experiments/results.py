@@ -16,13 +16,12 @@ import numpy as np
 from experiments import evaluation, figures, seed_statistics, session, tables
 from rlhf_jax import diagnostics, parallel, run_folder, settings, train_state
 from rlhf_jax.config import Config
-from rlhf_jax.environments import Environment, atari, rendering
+from rlhf_jax.environments import Environment, rendering
 from rlhf_jax.labelling.desk import Desk
 from rlhf_jax.labelling.label_store import LabelStore
 from rlhf_jax.run_folder import RunFolder
 
 ALARM_WINDOW = 5  # iterations
-_EMULATED_MINUTES = 5  # of an episode: Bellemare et al. 2013, "The arcade learning environment", §3.
 _over_optimisation = jax.jit(jax.vmap(partial(diagnostics.over_optimisation, window=ALARM_WINDOW)))
 
 
@@ -58,13 +57,14 @@ def conclude(
       env: the environment.
       clock: measures it.
     """
-    env, starts = _for_evaluation(env), evaluation.plan(env).starts
+    env, starts = evaluation.shortened(env), evaluation.plan(env).starts
     # Without their buffers, agents of different budgets are evaluated by one compiled program.
     buffers = jax.tree.map(lambda x: np.zeros((run.num_agents, 0), x.dtype), states.preferences)
     states = dataclasses.replace(states, preferences=buffers)
     what = f"evaluating {session.how_many(run)} on the same {starts} starts"
     if env.emulated:
-        what = f"evaluating {session.how_many(run)} in {starts} games each, of {_EMULATED_MINUTES} minutes at most"
+        minutes = evaluation.EMULATED_MINUTES
+        what = f"evaluating {session.how_many(run)} in {starts} games each, of {minutes} minutes at most"
     judged = not all(config.use_true_reward for config in run.conditions.values())
     with clock.phase("evaluate", what):
         one = lambda state, config: evaluation.evaluate(state, judged, env=env, config=config)  # noqa: E731
@@ -75,12 +75,6 @@ def conclude(
     result = Result(steps, run.by_condition(metrics), run.by_condition(found))
     _write_arrays(run, result)
     return result
-
-
-def _for_evaluation(env: Environment) -> Environment:
-    """Returns the environment; for an emulator another one, whose games last some minutes at most."""
-    steps = _EMULATED_MINUTES * atari.STEPS_PER_MINUTE
-    return dataclasses.replace(env, horizon=min(env.horizon, steps)) if env.emulated else env
 
 
 def together(parts: Sequence[Result], conditions: Sequence[str]) -> Result:

@@ -212,7 +212,7 @@ def adapted_l2(l2: jax.Array, ratio: jax.Array, *, config: RewardConfig) -> jax.
     return jnp.where(l2 > 0, jnp.clip(l2 * factor, 1e-7, 1.0), 0.0)
 
 
-def _judge(
+def _reference_losses(
     returns: jax.Array, label: jax.Array, multiplicity: jax.Array, filled: jax.Array, config: RewardConfig
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns the mean loss in the bags and outside them, and the accuracy outside them, where ties have no say.
@@ -261,7 +261,7 @@ def fit(
 
     rows = sampling.draw(key_reference, data.filled, (config.reference_size,))
     rewards = member_rewards(ensemble, data.observation[rows], data.action[rows], env=env, config=config)
-    train_loss, validation_loss, accuracy = _judge(
+    train_loss, validation_loss, accuracy = _reference_losses(
         rewards.sum(-1), data.label[rows], data.multiplicity[:, rows], data.filled[rows], config
     )
     ensemble = dataclasses.replace(ensemble, l2=adapted_l2(ensemble.l2, validation_loss / train_loss, config=config))

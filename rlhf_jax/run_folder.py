@@ -55,6 +55,11 @@ class RunFolder:
         return next(iter(self.conditions.values()))
 
     @property
+    def env(self) -> environments.Environment:
+        """Its environment, to be asked for shapes."""
+        return _made(self.config.env)
+
+    @property
     def checkpoints(self) -> Path:
         """Where its checkpoints are."""
         return self.path / "checkpoints" / self.program
@@ -74,7 +79,7 @@ class RunFolder:
     @property
     def emulated(self) -> bool:
         """Whether its environment is an emulator."""
-        return _environment(self)[0].emulated
+        return self.env.emulated
 
     def by_condition(self, values: Any) -> dict[str, Any]:
         """Splits `[A, ...]` arrays into those of the conditions, `[seeds, ...]` each."""
@@ -154,9 +159,8 @@ def claim(run: RunFolder) -> Iterator[None]:
 
 def abstract_states(run: RunFolder) -> train_state.TrainState:
     """Returns the shapes of the states of all agents, `[A, ...]`, without computing anything."""
-    env, config = _environment(run)
     keys = jax.eval_shape(lambda: parallel.agent_keys(range(run.num_agents)))
-    return jax.eval_shape(jax.vmap(lambda key: train_state.init(key, env=env, config=config)), keys)
+    return jax.eval_shape(jax.vmap(lambda key: train_state.init(key, env=run.env, config=run.config)), keys)
 
 
 def load_state(
@@ -236,10 +240,8 @@ def abstract_metrics(run: RunFolder, iterations: int) -> dict[str, jax.ShapeDtyp
     """Returns the shapes of the metrics of all agents after so many iterations, `[A, iterations]` each; none for 0."""
     if iterations == 0:
         return {}
-    env, config = _environment(run)
-    states = abstract_states(run)
-    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), states)
-    _, metrics = jax.eval_shape(lambda state: training.iteration(state, env=env, config=config), one)
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), abstract_states(run))
+    _, metrics = jax.eval_shape(lambda state: training.iteration(state, env=run.env, config=run.config), one)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((run.num_agents, iterations), x.dtype), metrics)
 
 
@@ -274,12 +276,11 @@ def start(run: RunFolder, earlier: train_state.TrainState) -> None:
       run: a new one.
       earlier: the agent that has the reward, and the preferences that it was learnt from; see `train_state.inherit`.
     """
-    env, _ = _environment(run)
 
     # Not a constant of the program: the preferences may be gigabytes of images.
     @partial(jax.vmap, in_axes=(0, 0, None))
     def begin(key: jax.Array, config: Config, earlier: train_state.TrainState) -> train_state.TrainState:
-        return train_state.inherit(train_state.init(key, env=env, config=config), earlier)
+        return train_state.inherit(train_state.init(key, env=run.env, config=config), earlier)
 
     for part in run.programs():
         lanes = parallel.lanes([config for config in part.conditions.values() for _ in part.seeds])
@@ -289,11 +290,6 @@ def start(run: RunFolder, earlier: train_state.TrainState) -> None:
 
 # Only shapes are asked of it; whoever makes another emulator each time waits for seconds.
 _made = functools.cache(environments.make)
-
-
-def _environment(run: RunFolder) -> tuple[environments.Environment, Config]:
-    config = run.config
-    return _made(config.env), config
 
 
 def _version(package: str) -> str | None:

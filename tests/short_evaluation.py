@@ -5,7 +5,7 @@ How much is played otherwise is tested in `test_evaluation`.
 
 import dataclasses
 
-from experiments import evaluation, results
+from experiments import evaluation
 
 STEPS = 40  # that are kept of a game that is seen
 
@@ -16,12 +16,11 @@ def plan(env):
     return evaluation.Plan(4, 2, STEPS) if seen else evaluation.Plan(16, 4, env.horizon)
 
 
-def shorter(env):
+def shortened(env):
     """An emulator's games go on for some steps after those that are kept."""
     if len(env.observation_shape) == 1:
         return env
     return dataclasses.replace(env, horizon=STEPS + 10 if env.emulated else STEPS)
 
 
-evaluation.plan = plan
-results._for_evaluation = shorter
+evaluation.plan, evaluation.shortened = plan, shortened

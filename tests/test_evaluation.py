@@ -86,10 +86,10 @@ def test_final_distance_is_that_after_the_last_action_in_pixels():
 
 def test_games_of_an_emulator_end_after_five_minutes():
     env = rlhf_jax.make("PongNoFrameskip-v4")
-    assert results._for_evaluation(env).horizon == 5 * 60 * 60 / 4
-    assert results._for_evaluation(dataclasses.replace(env, horizon=99)).horizon == 99
+    assert evaluation.shortened(env).horizon == 5 * 60 * 60 / 4
+    assert evaluation.shortened(dataclasses.replace(env, horizon=99)).horizon == 99
     pendulum = rlhf_jax.make("Pendulum-v1")
-    assert results._for_evaluation(pendulum) is pendulum
+    assert evaluation.shortened(pendulum) is pendulum
 
 
 def course(**metrics):

@@ -72,7 +72,7 @@ class HumanTeacher:
         self._store, self._desk, self._progress = store, desk, progress
         self._config, self._slots = config, queries.slots(config)
         self._lead = min(lead, self._slots)  # An iteration takes no more answers than it has slots.
-        self._judge = jax.jit(partial(reward_ensemble.preference_probability, env=env, config=config.reward))
+        self._probability = jax.jit(partial(reward_ensemble.preference_probability, env=env, config=config.reward))
 
     def ask(self, chosen: Queries, state: TrainState) -> None:
         """Puts queries on the desk, as many as are due, and tells it what the model thinks of all that are open.
@@ -96,7 +96,7 @@ class HumanTeacher:
         for i in range(0, len(asked) if taught else 0, _JUDGED):
             batch = asked[i : i + _JUDGED]
             queried = pairs.to_queries(self._store.segments(batch), _JUDGED)
-            probabilities = np.asarray(self._judge(ensemble, queried.observation, queried.action))
+            probabilities = np.asarray(self._probability(ensemble, queried.observation, queried.action))
             thoughts |= dict(zip(batch, probabilities[: len(batch)].tolist(), strict=True))
         return thoughts
 
