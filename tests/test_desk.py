@@ -118,6 +118,16 @@ def test_an_answer_is_stored_as_it_was_said(office, answer):
     assert office.desk.waiting == 3 and office.desk.open_pairs() == [1, 2, 4]
 
 
+def test_what_the_model_thought_of_a_pair_when_it_was_due_stays_with_its_changes(office):
+    office.desk.tell(3, {1: 0.25})
+    office.say("a")
+    office.desk.tell(4, {2: 0.5})
+    changed = office.answer("a", 1, "right", change=True)
+    assert (changed.iteration, changed.probability) == (4, 0.25)
+    office.desk.tell(5, {1: 0.75})
+    assert office.answer("a", 1, "tie", change=True).probability == 0.75
+
+
 def test_what_is_skipped_comes_back_last(office):
     office.say("a", "skip")
     assert office.next("a") == 2

@@ -233,10 +233,13 @@ def test_model_is_asked_what_it_thinks_before_it_is_told(learnt):
     assert all(row.probability is None for row in office.store.answers()[:2])  # before the first fit
 
 
-def test_model_is_asked_again_when_an_answer_is_changed(learnt):
+def test_model_thinks_ahead_of_pairs_that_are_shown_again_and_is_not_asked_while_people_wait(learnt):
+    """With one core, what it is asked while the agent trains is computed after the iteration."""
     office, state = learnt
+    office.desk._to_repeat = {1}  # answered by the true reward before the first fit, and due to be seen again
     _, _, chosen, _ = PROPOSE(state)
     office.people.ask(chosen, state)
+    office.people._probability = None
     record = office.store.segments([1])[0]
     returns = reward_ensemble.member_rewards(
         state.ensemble, jnp.asarray(record["observation"]), jnp.asarray(record["action"]), env=ENV, config=CONFIG.reward
@@ -244,6 +247,7 @@ def test_model_is_asked_again_when_an_answer_is_changed(learnt):
     expected = np.mean(1 / (1 + np.exp(np.asarray(returns[:, 1] - returns[:, 0]))))
     changed = office.answer(showing(office, 1), "tie", change=True)
     np.testing.assert_allclose(changed.probability, expected, rtol=1e-5)
+    assert office.answer(showing(office, 2), "tie", change=True).probability is None
 
 
 def test_what_a_round_could_not_ask_is_asked_later(tmp_path, fresh):

@@ -40,6 +40,14 @@ def test_a_repeat_is_swapped_and_late_and_changes_no_label(repeating):
     assert repeating.next("a") == REPEAT_AFTER + 3, "no pair is repeated twice"
 
 
+def test_pairs_that_are_due_again_are_expected_beside_those_without_an_answer(repeating):
+    answered(repeating, REPEAT_AFTER + 1)
+    waiting = list(range(REPEAT_AFTER + 2, 31))
+    assert repeating.desk.expected() == [*waiting, *range(1, REPEAT_AFTER + 2)]
+    assert repeating.say("a").repeat
+    assert repeating.desk.expected() == [*waiting, *range(2, REPEAT_AFTER + 2)]
+
+
 def test_a_repeat_is_not_counted_as_waiting(repeating):
     answered(repeating, REPEAT_AFTER + 1)
     waiting = repeating.desk.waiting

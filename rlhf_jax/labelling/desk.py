@@ -60,7 +60,6 @@ class Desk:
         self._to_repeat: set[int] = set()
         self._put_off: set[int] = set()
         self._probabilities: dict[int, float] = {}
-        self._judge: Callable[[int], float | None] = lambda pair: None
         self._iteration = 0
         self._on_asking: Callable[[], None] = lambda: None
         self.ask(list(range(1, store.num_pairs() + 1)))
@@ -93,6 +92,11 @@ class Desk:
         with self._changed:
             return list(self._open)
 
+    def expected(self) -> list[int]:
+        """Returns the pairs that may be shown next: without an answer, or to be seen again by who answered them."""
+        with self._changed:
+            return [*self._open, *sorted(self._due_again() & self._store.in_force().keys())]
+
     def ask(self, pairs: list[int]) -> None:
         """Adds pairs to hand out."""
         with self._changed:
@@ -106,21 +110,19 @@ class Desk:
         with self._changed:
             self._on_asking = listener
 
-    def tell(
-        self,
-        iteration: int,
-        probabilities: Mapping[int, float],
-        judge: Callable[[int], float | None] = lambda pair: None,
-    ) -> None:
+    def tell(self, iteration: int, probabilities: Mapping[int, float]) -> None:
         """Notes what the model thinks by now: with which probability slot 0 is better.
+
+        Of pairs that are not told again the last word is kept, for answers that are taken back or changed. To ask the
+        model then would keep all who answer waiting: with one core, until an iteration of the training is over.
 
         Args:
           iteration: of the training.
-          probabilities: of the pairs that are likely to be answered next.
-          judge: returns that of any other pair, None before the first fit; it is asked when an answer is changed.
+          probabilities: of the pairs that are `expected`; none before the first fit.
         """
         with self._changed:
-            self._iteration, self._probabilities, self._judge = iteration, dict(probabilities), judge
+            self._iteration = iteration
+            self._probabilities.update(probabilities)
 
     def wait(self, waiting: int, timeout: float) -> bool:
         """Waits until at most so many pairs have no answer; returns whether that came within `timeout` seconds."""
@@ -178,10 +180,13 @@ class Desk:
 
     def _repeats(self, labeller: str) -> list[int]:
         """Returns the pairs that this labeller is due to see again."""
-        due = self._to_repeat - self._store.in_force(repeat=True).keys() - self._put_off
+        due = self._due_again()
         own = [answer for answer in self._store.in_force().values() if answer.labeller == labeller]
         own.sort(key=lambda answer: answer.id)
         return [answer.pair for answer in own[:-REPEAT_AFTER] if answer.pair in due]
+
+    def _due_again(self) -> set[int]:
+        return self._to_repeat - self._store.in_force(repeat=True).keys() - self._put_off
 
     def _is_repeated(self, pair: int) -> bool:
         # Not drawn but derived, so that a run that is resumed repeats the same pairs.
@@ -230,7 +235,6 @@ class Desk:
             raise Conflict(f"pair {pair} is shown with its clips the other way round")
 
     def _record(self, showing: Showing, answer: str, token: str, now: float) -> Answer:
-        known = self._probabilities.get(showing.pair)
         stored = self._store.record(
             Answer(
                 pair=showing.pair,
@@ -241,7 +245,7 @@ class Desk:
                 shown=showing.since,
                 answered=now,
                 iteration=self._iteration,
-                probability=self._judge(showing.pair) if known is None else known,
+                probability=self._probabilities.get(showing.pair),
                 token=token,
             )
         )

@@ -75,7 +75,7 @@ class HumanTeacher:
         self._probability = jax.jit(partial(reward_ensemble.preference_probability, env=env, config=config.reward))
 
     def ask(self, chosen: Queries, state: TrainState) -> None:
-        """Puts queries on the desk, as many as are due, and tells it what the model thinks of all that are open.
+        """Puts queries on the desk, as many as are due, and tells it what the model thinks of all that may be shown.
 
         After a restart the rounds since the checkpoint are done again; what they asked is on the desk already.
         """
@@ -85,15 +85,14 @@ class HumanTeacher:
         due_slots = (jnp.arange(self._slots) < due) & chosen.asked.any()
         records = pairs.to_records(dataclasses.replace(chosen, asked=due_slots), self._store.source.layout)
         new = self._store.ask(records, iteration, [random.random() < 0.5 for _ in records])
-        # Not of the state: the desk keeps this until it is told again, and with it whatever it refers to.
-        think = partial(self._think, state.ensemble, int(state.preferences.added) > 0)
-        self._desk.tell(iteration, think([*self._desk.open_pairs(), *new]), lambda pair: think([pair]).get(pair))
+        taught = int(state.preferences.added) > 0
+        self._desk.tell(iteration, self._think(state.ensemble, [*self._desk.expected(), *new]) if taught else {})
         self._desk.ask(new)
 
-    def _think(self, ensemble: RewardEnsemble, taught: bool, asked: list[int]) -> dict[int, float]:
-        """Returns how likely the first clip of each pair is preferred; nothing before anything was learnt."""
+    def _think(self, ensemble: RewardEnsemble, asked: list[int]) -> dict[int, float]:
+        """Returns how likely the first clip of each pair is preferred."""
         thoughts: dict[int, float] = {}
-        for i in range(0, len(asked) if taught else 0, _JUDGED):
+        for i in range(0, len(asked), _JUDGED):
             batch = asked[i : i + _JUDGED]
             queried = pairs.to_queries(self._store.segments(batch), _JUDGED)
             probabilities = np.asarray(self._probability(ensemble, queried.observation, queried.action))

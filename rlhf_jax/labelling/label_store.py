@@ -43,7 +43,8 @@ class Answer:
     shown: when the pair appeared, seconds since 1970; `answered` where that is not known, as of a changed answer.
     answered: when the answer came.
     iteration: of the training at that time.
-    probability: that slot 0 is better, as the model saw it then; None before the first fit.
+    probability: that slot 0 is better, as the model saw it then, or, of an answer that is changed or taken back, when
+      the pair was last due; None before the first fit.
     token: names the request.
     id: number of the row, in order of arrival; 0 before it is stored.
     """
