@@ -67,11 +67,13 @@ class HumanTeacher:
     ) -> None:
         """Takes the desk that hands out the store's pairs, and how far the agent may run ahead of the answers.
 
-        With a lead of 0 every round waits for all of its answers.
+        With a lead of 0 every round waits for all of its answers. A round learns from no more answers than it has
+        slots, so no more may be left behind than the last rounds can learn beside their own.
         """
         self._store, self._desk, self._progress = store, desk, progress
         self._config, self._slots = config, queries.slots(config)
-        self._lead = min(lead, self._slots)  # An iteration takes no more answers than it has slots.
+        by = [int(queries.labels_by(jnp.asarray(i), config=config)) for i in (-_CLOSING - 1, -1)]
+        self._lead = min(lead, self._slots, _CLOSING * self._slots - (by[1] - by[0]))
         self._probability = jax.jit(partial(reward_ensemble.preference_probability, env=env, config=config.reward))
 
     def ask(self, chosen: Queries, state: TrainState) -> None:
