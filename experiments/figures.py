@@ -32,7 +32,7 @@ class Curve(NamedTuple):
 def learning_curves(
     path: str | os.PathLike,
     env_steps: np.ndarray,
-    curves: Mapping[str, np.ndarray],
+    curves: Mapping[str, np.ndarray | None],
     *,
     optimum: float | None,
     title: str,
@@ -48,17 +48,18 @@ def learning_curves(
     Args:
       path: of the PNG to write.
       env_steps: `[P]` where the points lie on the horizontal axis.
-      curves: `[S, P]` values by the name of the condition; the numbers of seeds may differ.
+      curves: `[S, P]` values by the name of the condition; the numbers of seeds may differ. One that is None is not
+        drawn, so that the others look as in figures that have it.
       optimum: the best that can be reached, drawn as a thin line; None for no line.
       title, xlabel, ylabel: words over the figure, under its horizontal and beside its vertical axis.
 
     Raises:
       ValueError: there is no curve, or one has another number of points than `env_steps`.
     """
-    if not curves:
+    if all(values is None for values in curves.values()):
         raise ValueError("there are no curves to draw")
     for name, values in curves.items():
-        if np.ndim(values) != 2 or np.shape(values)[1] != len(env_steps):
+        if values is not None and (np.ndim(values) != 2 or np.shape(values)[1] != len(env_steps)):
             raise ValueError(f"curve {name!r} has shape {np.shape(values)}, not (seeds, {len(env_steps)})")
     figure = Figure(figsize=(6, 4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
@@ -69,11 +70,13 @@ def learning_curves(
     figure_style.save(figure, path)
 
 
-def draw_curves(axes: Axes, env_steps: np.ndarray, curves: Mapping[str, np.ndarray]) -> list[Curve]:
-    """Draws the interquartile mean of each `[S, P]` curve with its 95 % bootstrap band."""
+def draw_curves(axes: Axes, env_steps: np.ndarray, curves: Mapping[str, np.ndarray | None]) -> list[Curve]:
+    """Draws the interquartile mean of each `[S, P]` curve with its 95 % bootstrap band; nothing where it is None."""
     drawn = []
     looks = zip(itertools.cycle(figure_style.COLOURS), itertools.cycle(figure_style.STYLES), strict=False)
     for (name, values), (colour, dashes) in zip(curves.items(), looks, strict=False):
+        if values is None:
+            continue
         whole = held(values)
         mean, (low, high) = interquartile_mean(whole), bootstrap_interval(whole, samples=500)
         known = ~np.isnan(mean)

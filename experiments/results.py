@@ -228,7 +228,9 @@ def draw(run: RunFolder, result: Result, title: str) -> list[Path]:
         names = {"return": run.conditions, "predicted_return": learnt, "labels": asking}[key]
         if names:
             files.append(run.path / f"{file}.png")
-            curves = {name: result.metrics[name][key].astype(float) for name in names}
+            curves = {
+                name: result.metrics[name][key].astype(float) if name in names else None for name in run.conditions
+            }
             axes = {"xlabel": "environment steps", "ylabel": ylabel}
             figures.learning_curves(files[-1], result.env_steps, curves, optimum=None, title=title, **axes)
     drawable = [name for name, config in run.conditions.items() if rendering.can_draw(config.env)]

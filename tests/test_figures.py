@@ -45,6 +45,13 @@ def test_learning_curves_shows_each_condition_and_tolerates_nan(tmp_path):
     assert np.nonzero(vermilion.any(axis=0))[0][0] > np.nonzero(blue.any(axis=0))[0][0] + 20
 
 
+def test_a_condition_looks_alike_where_the_one_before_it_is_not_drawn(tmp_path):
+    picture = draw(tmp_path / "curves.png", {"true reward": None, "25 labels": returns()})
+    assert near(picture, (213, 94, 0)).sum() > 500 and not near(picture, (0, 114, 178)).any()
+    with pytest.raises(ValueError, match="no curves"):
+        draw(tmp_path / "none.png", {"true reward": None})
+
+
 def test_learning_curves_draws_a_line_through_points_that_alternate_with_nan(tmp_path):
     """So are the returns of an environment whose episodes last longer than an iteration."""
     rising = np.tile(np.arange(60.0), (4, 1))
