@@ -117,6 +117,17 @@ def test_page_escapes_what_it_is_told():
     assert made.all("img")[0]["alt"] == evil and made.all("div")[-1]["aria-label"] == evil
 
 
+@pytest.mark.parametrize("experiment", ["human", "pendulum"])
+def test_that_people_are_not_the_teacher_is_said_first(tmp_path, experiment):
+    synthetic_runs.write_config(tmp_path, {"labels_100": synthetic_runs.SETTINGS})
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"experiment": experiment}))
+    synthetic_runs.write_metrics(tmp_path, {"labels_100": synthetic_runs.metrics()}, iterations=8)
+    text = Page(report.html(record.read(tmp_path))).text
+    first = text[text.index("In short") : text.index("labels_100: ")]
+    assert ("People answered. The teacher that" in first) == (experiment == "human")
+
+
 def test_an_older_run_is_reported_by_what_it_recorded(tmp_path):
     old = ("return", "predicted_return", "labels", "train_loss", "validation_loss", "accuracy", "l2", "correlation")
     learnt = {key: values for key, values in synthetic_runs.metrics().items() if key in old}

@@ -40,10 +40,16 @@ def sections(run: RunRecord) -> list[Section]:
     if learnt:
         parts.append(Section("Learnt rewards", list(_rewards(learnt))))
     parts += [Section(f"Condition {part.name}", list(_condition(part, judged[part.name]))) for part in run.conditions]
-    return [*parts, Section("How to read this", [Bullets(_glossary(run))])]
+    return [*parts, Section("How to read this", [Bullets(_glossary())])]
 
 
 def _state(run: RunRecord) -> Iterator[Part]:
+    if run.experiment == "human":
+        yield (
+            "People answered. The teacher that the learnt reward is compared with below is none of them, but the "
+            "synthetic one of the settings, who goes by the true reward. Where people want something else, a reward "
+            "that is right looks wrong."
+        )
     if run.finished:
         return
     done = min(condition.points for condition in run.conditions)
@@ -188,8 +194,8 @@ def _judgement_table(condition: ConditionRecord) -> Iterator[Part]:
         yield Table(caption, ["", *(reward_verdicts.STATES[name] for name in states)], rows)
 
 
-def _glossary(run: RunRecord) -> list[tuple[str, str]]:
-    lines = [
+def _glossary() -> list[tuple[str, str]]:
+    return [
         (
             "numbers",
             "the median of the seeds, with the least and the largest in brackets; a return is the interquartile mean, "
@@ -208,11 +214,6 @@ def _glossary(run: RunRecord) -> list[tuple[str, str]]:
             "with the true reward, over steps or over sums of segments; shaping that does no harm lowers it.",
         ),
     ]
-    if run.experiment == "human":
-        lines.append(
-            ("teacher", "in a run with people, the synthetic teacher of the settings, who goes by the true reward.")
-        )
-    return lines
 
 
 def _curves(title: str, ylabel: str, curves: Mapping[str, np.ndarray], run: RunRecord | None, caption: str) -> Picture:
