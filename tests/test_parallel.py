@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -181,6 +182,19 @@ def test_machine_is_prepared(tmp_path):
     assert found["devices"] == found["cores"]
     found = python(REPORT.format(argument="Path('/tmp/elsewhere')"), **nothing)
     assert found["cache"] == "/tmp/elsewhere"
+
+
+def test_where_a_system_does_not_tell_the_allowed_cores_all_are_used(monkeypatch):
+    """Linux tells; macOS does not."""
+    asked = {}
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+    monkeypatch.delenv("JAX_NUM_CPU_DEVICES", raising=False)
+    config = types.SimpleNamespace(update=asked.__setitem__)
+    monkeypatch.setattr(parallel, "jax", types.SimpleNamespace(config=config))
+    parallel.prepare_machine()
+    assert asked["jax_num_cpu_devices"] == 3
 
 
 def test_settings_of_the_machine_that_are_there_already_are_left_alone(tmp_path):
