@@ -24,9 +24,8 @@ def test_vectors_have_the_defaults():
     assert presets.preset("CartPole-v1") == rlhf_jax.Config(env="CartPole-v1")
 
 
-def test_only_breakouts_reward_looks_for_what_happens_anywhere():
-    """Of the other games it is not known to help, and where a chicken is matters."""
-    assert {name for name in GRIDS if presets.preset(name).reward.pooling == "max"} == {"Breakout-MinAtar"}
+def test_rewards_of_small_grids_look_for_what_happens_anywhere():
+    assert [presets.preset(name).reward.pooling for name in GRIDS] == ["max"] * 5 + ["none"]
 
 
 def test_people_see_clips_of_a_second_at_least():
