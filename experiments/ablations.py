@@ -91,8 +91,7 @@ def describe(summary: dict[str, Any]) -> str:
     """Returns the result as text."""
     rows = [["condition", "mean", "IQM", "95 % interval", "worst", "accuracy", "P(better than full)", "P(sooner)"]]
     for name, row in summary["conditions"].items():
-        low, high = row["ci95"]
-        returns = [f"{row['mean']:.1f}", f"{row['iqm']:.1f}", f"[{low:.1f}, {high:.1f}]"]
+        returns = [f"{row['mean']:.1f}", f"{row['iqm']:.1f}", tables.interval(row)]
         both = [_probability(row, key) for key in ("improvement", "training_improvement")]
         rows.append([name, *returns, f"{min(row['eval_return']):.1f}", f"{row['reward_accuracy']:.3f}", *both])
     return "\n".join([*tables.columns(rows), results.seconds(summary)])

@@ -35,9 +35,9 @@ def table(summary: dict[str, Any]) -> str:
     extra = {f"untrained, {variant.replace('_', ' ')}": row for variant, row in summary["untrained"].items()}
     extra["best checkpoint, fixed horizon"] = data["best_checkpoint"]
     for name, row in (summary["conditions"] | extra).items():
-        values = [row["mean"], row["iqm"], *row["ci95"], min(row["eval_return"]), row["deterministic_mean"]]
-        mean, iqm, low, high, worst, deterministic = (f"{value:.1f}" for value in values)
-        rows.append([name, mean, iqm, f"[{low}, {high}]", worst, deterministic])
+        values = [row["mean"], row["iqm"], min(row["eval_return"]), row["deterministic_mean"]]
+        mean, iqm, worst, deterministic = (f"{value:.1f}" for value in values)
+        rows.append([name, mean, iqm, tables.interval(row), worst, deterministic])
     return "\n".join(
         [
             *tables.columns(rows),

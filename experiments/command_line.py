@@ -1,6 +1,7 @@
 """How every experiment is started: one clear line and exit status 2 for bad input, no traceback for Ctrl-C."""
 
 import importlib
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,18 @@ def refusing() -> Iterator[None]:
         yield
     except ValueError as error:
         raise BadInput(str(error)) from error
+
+
+def picture(out: str | None, usual: Path) -> Path:
+    """Returns where to draw: what --out says, or the usual place; where that is taken, beside it as name_2, name_3, …
+
+    Raises:
+      BadInput: as `new_file` does.
+    """
+    if out:
+        return new_file(Path(out))
+    others = (usual.with_stem(f"{usual.stem}_{number}") for number in itertools.count(2))
+    return new_file(next(path for path in itertools.chain([usual], others) if not path.exists()))
 
 
 def new_file(path: Path) -> Path:

@@ -119,9 +119,9 @@ def fit(run: RunFolder, state: TrainState, *, env: Environment, config: rlhf_jax
     Raises:
       Stopped: a loss became NaN or infinite.
     """
-    chunk = session.chunk(_ROUNDS.value)
+    chunk = session.chunk(_ROUNDS.value, env)
     step = jax.jit(partial(reward_ensemble.fit_rounds, num_rounds=chunk, env=env, config=config.reward))
-    ensemble, parts = state.ensemble, []
+    ensemble, parts, began = state.ensemble, [], time.perf_counter()
     for done in range(chunk, _ROUNDS.value + 1, chunk):
         key = jax.random.fold_in(state.key, done)
         ensemble, info = step(key, ensemble, state.preferences, state.agent.observation)
@@ -130,7 +130,8 @@ def fit(run: RunFolder, state: TrainState, *, env: Environment, config: rlhf_jax
             raise command_line.Stopped(f"the training loss became NaN or infinite by round {done} of {_ROUNDS.value}")
         session.append_metrics(run, parts[-1], done - chunk)
         words = describe_fit(outcome(parts[-1]))
-        session.show(f"round {done}/{_ROUNDS.value}: {words}", last=done == _ROUNDS.value)
+        left = (time.perf_counter() - began) / done * (_ROUNDS.value - done)
+        session.show(f"round {done}/{_ROUNDS.value}, {left:.0f} s left: {words}", last=done == _ROUNDS.value)
     metrics = {name: np.concatenate([part[name] for part in parts], 1) for name in parts[0]}
     return dataclasses.replace(state, ensemble=ensemble), metrics
 

@@ -33,7 +33,9 @@ from rlhf_jax.run_folder import RunFolder
 
 flags.adopt_module_key_flags(command_line)
 _PAIRS = flags.DEFINE_string("pairs", None, "Which pairs to show, such as 1-8 or 3,5-9; the first eight if not given.")
-_OUT = flags.DEFINE_string("out", None, "The GIF of show; pairs.gif in the run's folder if not given.")
+_OUT = flags.DEFINE_string(
+    "out", None, "The GIF of show, a new file; pairs.gif in the run's folder, or pairs_2.gif and so on, if not given."
+)
 
 _SHOWN = 8  # pairs, if nothing else is said
 _DRAWN = 64  # pairs, at most
@@ -53,7 +55,7 @@ class Shown:
 
     number: of the pair.
     record: the pair.
-    iteration: of the training that asked.
+    iteration: of the training that asked, from 0.
     swapped: whether slot 1 is shown on the left.
     answer: the one in force, if any.
     then: probability that the left one is better, as the model saw it when it was answered; NaN if unknown.
@@ -130,7 +132,7 @@ def show(path: str) -> None:
         if _OUT.value:
             rendering.require(env)
         drawn = rendering.can_draw(env) and len(numbers) <= _DRAWN
-        file = command_line.new_file(Path(_OUT.value or folder / "pairs.gif")) if drawn else None
+        file = command_line.picture(_OUT.value, folder / "pairs.gif") if drawn else None
         shown = look_up(folder, store, numbers)
         again, alike = Desk(store).agreement()
     print("\n".join(table(shown)))
@@ -196,7 +198,7 @@ def table(shown: list[Shown]) -> list[str]:
             seconds = f"{pair.answer.answered - pair.answer.shown:.1f}"
             said = [_WORDS[pair.answer.answer], pair.answer.labeller, seconds]
         model = ["–" if np.isnan(p) else f"{p:.2f}" for p in (pair.then, pair.now)]
-        rows.append([str(pair.number), str(pair.iteration), slots, *said, *model])
+        rows.append([str(pair.number), str(pair.iteration + 1), slots, *said, *model])
     return tables.columns(rows)
 
 

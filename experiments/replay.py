@@ -29,7 +29,9 @@ _EPISODES = flags.DEFINE_integer("episodes", 4, "Episodes side by side.", lower_
 _STEPS = flags.DEFINE_integer(
     "steps", None, "Steps of each, at most; if not given whole episodes, of Atari a minute.", lower_bound=2
 )
-_OUT = flags.DEFINE_string("out", None, "The GIF; replay.gif in the run's folder if not given.")
+_OUT = flags.DEFINE_string(
+    "out", None, "The GIF, a new file; replay.gif in the run's folder, or replay_2.gif and so on, if not given."
+)
 
 _SIZE, _CURVES = 224, 96  # pixels: of a clip, and the height of the curves under it
 _COLUMNS = 4
@@ -115,7 +117,7 @@ def main(path: str) -> None:
             rendering.require(config.env)
         config, state = run_folder.load_state(path, _CONDITION.value, _SEED.value, preferences=False)
         env = rlhf_jax.make(config.env)
-    out = command_line.new_file(Path(_OUT.value or Path(path, "replay.gif")))
+    out = command_line.picture(_OUT.value, Path(path, "replay.gif"))
     num_steps = min(_STEPS.value or (atari.STEPS_PER_MINUTE if env.emulated else env.horizon), env.horizon)
     what = f"{_EPISODES.value} × {num_steps} steps of {config.env}"
     session.say(f"playing {what} with the policy of iteration {state.iteration}")

@@ -195,10 +195,9 @@ def table(summary: dict[str, Any]) -> str:
     titles = ["condition", "labels", "mean", "IQM", "95 % interval", "worst"]
     rows = [titles + [key.removeprefix("reward_").replace("_", " ") for key in extra]]
     for name, row in summary["conditions"].items():
-        returns = [row["mean"], row["iqm"], *row["ci95"], min(row["eval_return"])]
-        mean, iqm, low, high, worst = (f"{value:.1f}" for value in returns)
+        mean, iqm, worst = (f"{value:.1f}" for value in (row["mean"], row["iqm"], min(row["eval_return"])))
         judged = ["–" if row[key] is None else f"{np.mean(row[key]):.3f}" for key in extra]
-        rows.append([name, str(row["labels"]), mean, iqm, f"[{low}, {high}]", worst, *judged])
+        rows.append([name, str(row["labels"]), mean, iqm, tables.interval(row), worst, *judged])
     return "\n".join([*tables.columns(rows), seconds(summary)])
 
 

@@ -16,9 +16,11 @@ import numpy as np
 
 from experiments.command_line import BadInput
 from rlhf_jax import checkpoint, parallel, run_folder, train_state
+from rlhf_jax.environments import Environment
 from rlhf_jax.run_folder import RunFolder
 
 _SECONDS_BETWEEN_CHECKPOINTS, _SHARE_OF_CHECKPOINTS = 60.0, 0.1  # 1,400 pairs of pictures take 15 s an agent.
+_REPORTS, _REPORTS_OF_IMAGES = 12, 48  # A round with images takes seconds.
 _LARGE = 2**27  # numbers in the preferences of all agents, which take seconds to read
 GAMES_BEGIN_ANEW = "the state of an emulator is in no checkpoint: all games begin anew"
 
@@ -101,12 +103,12 @@ def restore(run: RunFolder) -> Start:
     return Start(done, states, jax.device_get(tree["metrics"]))
 
 
-def chunk(total: int, reports: int = 12) -> int:
+def chunk(total: int, env: Environment) -> int:
     """Returns how many of `total` rounds a compiled program does at once.
 
-    It is the largest number that divides them into at least so many `reports`: one program, and progress is seen and
-    can be saved.
+    It is the largest number that divides them into enough reports: one program, and progress is seen and can be saved.
     """
+    reports = _REPORTS_OF_IMAGES if len(env.observation_shape) == 3 else _REPORTS
     return max(n for n in range(1, max(1, total // reports) + 1) if total % n == 0)
 
 

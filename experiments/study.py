@@ -18,7 +18,6 @@ from rlhf_jax.config import Config
 from rlhf_jax.environments import Environment
 from rlhf_jax.run_folder import RunFolder
 
-_REPORTS, _REPORTS_OF_IMAGES = 12, 48  # An iteration with images takes seconds.
 _STOPPING = "stopping after this chunk; press Ctrl-C again to stop at once and lose it"
 
 
@@ -89,7 +88,7 @@ def _train(
     run: RunFolder, start: session.Start, env: Environment, lanes: Config, clock: session.Clock
 ) -> tuple[train_state.TrainState, dict[str, np.ndarray]]:
     total = run.config.iterations
-    chunk = session.chunk(total, _REPORTS_OF_IMAGES if len(env.observation_shape) == 3 else _REPORTS)
+    chunk = session.chunk(total, env)
     if start.done == total:
         return start.take(), start.metrics
     step = parallel.over_agents(

@@ -1,6 +1,7 @@
 """Text in columns."""
 
 from collections.abc import Sequence
+from typing import Any
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -10,6 +11,14 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join(text.rjust(widths[i]) if i else text.ljust(widths[i]) for i, text in enumerate(row)).rstrip()
         for row in rows
     ]
+
+
+def interval(row: dict[str, Any]) -> str:
+    """Returns the 95 % interval of a condition's row, such as `[-150.0, -147.5]`; a dash for a single seed."""
+    if len(row["eval_return"]) == 1:
+        return "–"
+    low, high = row["ci95"]
+    return f"[{low:.1f}, {high:.1f}]"
 
 
 def ranged(values: dict[str, float], digits: int = 2) -> str:

@@ -72,8 +72,8 @@ def _moving_dot(env: str) -> Config:
 
 
 def _minatar(env: str) -> Config:
-    # What earns a point happens in a small place, and is worth the same wherever that is. In Pong-misc, where every step
-    # earns until the ball is lost, it was not tried.
+    # What earns a point happens in a small place, and is worth the same wherever that is. In Pong-misc every step earns
+    # until the ball is lost, and this was not tried.
     is_local = env != "Pong-misc"
     return Config(
         env=env,

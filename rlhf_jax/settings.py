@@ -70,9 +70,8 @@ def _from_dict(kind: type, values: dict[str, Any], prefix: str) -> Any:
     hints = typing.get_type_hints(kind)
     names = {field.name for field in dataclasses.fields(kind)}
     if names != set(values):
-        raise ValueError(
-            f"settings {prefix or 'of the run'} differ from this version's in {sorted(names ^ set(values))}"
-        )
+        others = ", ".join(prefix + name for name in sorted(names ^ set(values)))
+        raise ValueError(f"its settings are of another version or another kind of experiment: {others}")
     parts = {}
     for name, value in values.items():
         if dataclasses.is_dataclass(hints[name]):

@@ -185,6 +185,8 @@ def test_tables_line_up():
     ]
     assert tables.ranged({"min": 1.474, "median": 1.5, "max": 2.0}) == "1.50 [1.47, 2.00]"
     assert tables.ranged({"min": -1.0, "median": -1.0, "max": -1.0}, 1) == "-1.0"
+    assert tables.interval({"eval_return": [1.0, 2.0], "ci95": [1.04, 1.97]}) == "[1.0, 2.0]"
+    assert tables.interval({"eval_return": [1.0], "ci95": [1.0, 1.0]}) == "–"
     run = {"wall_seconds": 30.0, "processor_seconds": 45.0, "processor_seconds_per_agent": 1.40625, "peak_mib": 900.4}
     cold = run | {"compile_seconds": 20.0, "cores_busy": 1.5}
     figure = {"agents": 32, "cold": cold, "warm": cold, "wall_cold_over_warm": 1.0, "compile_cold_over_warm": 1.0}

@@ -229,7 +229,8 @@ def test_pairs_are_shown_as_they_were_answered(chain):
         row = number - 1
         left = labels.label[row] != labels.swapped[row]
         cells = line.split()
-        assert cells[0] == str(number) and ("1 | 0" in line) == labels.swapped[row]
+        assert cells[:2] == [str(number), str(labels.iteration[row] + 1)]  # as metrics.jsonl counts them
+        assert ("1 | 0" in line) == labels.swapped[row]
         assert f"{'left' if left else 'right'} is better" in line and "synthetic" in line
         now = 1.0 - first[row] if labels.swapped[row] else first[row]
         assert float(cells[-1]) == pytest.approx(now, abs=0.006)
@@ -342,7 +343,7 @@ REFUSED = {
     "replay missing": ["missing", "config.json"],
     "replay nothing --seed 5": ["nothing", "no checkpoint"],
     "replay on": ["several seeds", "5, 6"],
-    "replay on --seed 6": ["on/replay.gif", "written over"],
+    "replay on --seed 6 --out on/replay.gif": ["on/replay.gif", "written over"],
     "replay gathered --episodes 0": ["--episodes=0"],
     "replay gathered --steps 1": ["--steps=1"],
     "replay gathered --out missing/x.gif": ["missing/x.gif", "not a folder"],

@@ -103,6 +103,21 @@ def test_page_says_what_the_numbers_mean(page):
     assert "Left out" not in page.text and "not finished" not in page.text and "nan" not in page.text
 
 
+def test_a_condition_looks_alike_in_all_figures(run, monkeypatch):
+    """Where the true reward has no accuracy it is passed over, and the others keep their places."""
+    drawn = []
+
+    def draw(path, steps, curves, **words):
+        drawn.append({name: values is not None for name, values in curves.items()})
+        path.write_bytes(b"")
+
+    monkeypatch.setattr("experiments.figures.learning_curves", draw)
+    report.html(record.read(run))
+    returns, accuracies = drawn
+    assert list(returns) == list(accuracies) and all(returns.values())
+    assert [name for name, shown in accuracies.items() if not shown] == ["true_reward"]
+
+
 def test_page_escapes_what_it_is_told():
     evil = "<b>&\"'"
     sections = [

@@ -36,9 +36,8 @@ def sections(run: RunRecord) -> list[Section]:
     """Returns everything that can be said about a run."""
     judged = {condition.name: run_verdicts.judge(condition, run) for condition in run.conditions}
     parts = [Section("In short", [*_state(run), Bullets(_overview(judged))]), Section("Returns", list(_returns(run)))]
-    learnt = [condition for condition in run.conditions if condition.learns_reward]
-    if learnt:
-        parts.append(Section("Learnt rewards", list(_rewards(learnt))))
+    if any(condition.learns_reward for condition in run.conditions):
+        parts.append(Section("Learnt rewards", list(_rewards(run))))
     parts += [Section(f"Condition {part.name}", list(_condition(part, judged[part.name]))) for part in run.conditions]
     return [*parts, Section("How to read this", [Bullets(_glossary())])]
 
@@ -67,14 +66,11 @@ def _overview(judged: Mapping[str, dict[str, Verdict | None]]) -> list[tuple[str
 
 
 def _returns(run: RunRecord) -> Iterator[Part]:
-    curves = {
-        condition.name: condition.metrics["return"] for condition in run.conditions if "return" in condition.metrics
-    }
-    if not curves:
+    curves = {condition.name: condition.metrics.get("return") for condition in run.conditions}
+    if all(values is None for values in curves.values()):
         yield "The run recorded no returns."
-    for group in _groups(list(curves), _CURVES):
-        caption = "True return of an episode in training, where the policy explores: interquartile mean of the seeds"
-        yield _curves("True return", "true return of an episode", {name: curves[name] for name in group}, run, caption)
+    caption = "True return of an episode in training, where the policy explores: interquartile mean of the seeds"
+    yield from _curves("True return", "true return of an episode", curves, run.optimum, caption)
     rows = []
     for condition in run.conditions:
         values, in_training = run_verdicts.final_returns(condition)
@@ -97,15 +93,12 @@ def _return_row(condition: ConditionRecord, values: np.ndarray, in_training: boo
     ]
 
 
-def _rewards(learnt: Sequence[ConditionRecord]) -> Iterator[Part]:
-    curves = {
-        condition.name: condition.metrics["heldout_accuracy"]
-        for condition in learnt
-        if "heldout_accuracy" in condition.metrics
-    }
-    for group in _groups(list(curves), _CURVES):
-        caption = "Accuracy on pairs of new rollouts, before they are learnt from: interquartile mean of the seeds"
-        yield _curves("Held-out accuracy", "accuracy", {name: curves[name] for name in group}, None, caption)
+def _rewards(run: RunRecord) -> Iterator[Part]:
+    learnt = [condition for condition in run.conditions if condition.learns_reward]
+    accuracies = {condition.name: condition.metrics.get("heldout_accuracy") for condition in learnt}
+    curves = {condition.name: accuracies.get(condition.name) for condition in run.conditions}
+    caption = "Accuracy on pairs of new rollouts, before they are learnt from: interquartile mean of the seeds"
+    yield from _curves("Held-out accuracy", "accuracy", curves, None, caption)
     bins = {condition.name: condition.reliability for condition in learnt if condition.reliability is not None}
     for group in _groups(list(bins), _PANELS):
         yield _drawn(
@@ -118,7 +111,7 @@ def _rewards(learnt: Sequence[ConditionRecord]) -> Iterator[Part]:
             "half it is over-confident below, under-confident above. The larger a mark, the more pairs; thin lines are "
             "single seeds. A pair counts in both orders, so the halves mirror each other.",
         )
-    if not curves and not bins:
+    if all(values is None for values in curves.values()) and not bins:
         yield "The run recorded nothing that conditions can be compared by, such as held-out accuracy or reliability."
 
 
@@ -216,23 +209,30 @@ def _glossary() -> list[tuple[str, str]]:
     ]
 
 
-def _curves(title: str, ylabel: str, curves: Mapping[str, np.ndarray], run: RunRecord | None, caption: str) -> Picture:
-    points = max(values.shape[1] for values in curves.values())
-    padded = {
-        name: np.pad(values, ((0, 0), (0, points - values.shape[1])), constant_values=np.nan)
-        for name, values in curves.items()
-    }
-    return _drawn(
-        figures.learning_curves,
-        np.arange(1, points + 1),
-        padded,
-        optimum=None if run is None else run.optimum,
-        title=title,
-        xlabel="iteration",
-        ylabel=ylabel,
-        alt=f"Curves over the iterations, for {', '.join(curves)}.",
-        caption=f"{caption}, with a 95 % bootstrap band.",
-    )
+def _curves(
+    title: str, ylabel: str, curves: Mapping[str, np.ndarray | None], optimum: float | None, caption: str
+) -> Iterator[Picture]:
+    """Yields as many figures as the conditions need; one that is None is not drawn, so that all keep their looks."""
+    for group in _groups(list(curves), _CURVES):
+        shown = {name: values for name in group if (values := curves[name]) is not None}
+        if not shown:
+            continue
+        points = max(values.shape[1] for values in shown.values())
+        padded = {
+            name: np.pad(values, ((0, 0), (0, points - values.shape[1])), constant_values=np.nan)
+            for name, values in shown.items()
+        }
+        yield _drawn(
+            figures.learning_curves,
+            np.arange(1, points + 1),
+            {name: padded.get(name) for name in group},
+            optimum=optimum,
+            title=title,
+            xlabel="iteration",
+            ylabel=ylabel,
+            alt=f"Curves over the iterations, for {', '.join(shown)}.",
+            caption=f"{caption}, with a 95 % bootstrap band.",
+        )
 
 
 def _drawn(draw: Callable[..., None], *args: Any, alt: str, caption: str, **named: Any) -> Picture:
