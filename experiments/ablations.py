@@ -100,8 +100,8 @@ def describe(summary: dict[str, Any]) -> str:
 def _probability(row: dict[str, Any], key: str) -> str:
     if row[key] is None:
         return "–"
-    low, high = row[f"{key}_ci95"]
-    return f"{row[key]:.2f} [{low:.2f}, {high:.2f}]"
+    interval = "" if len(row["eval_return"]) == 1 else " [{:.2f}, {:.2f}]".format(*row[f"{key}_ci95"])
+    return f"{row[key]:.2f}{interval}"
 
 
 def draw(run: RunFolder, result: results.Result) -> list[Path]:

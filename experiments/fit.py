@@ -120,7 +120,8 @@ def fit(run: RunFolder, state: TrainState, *, env: Environment, config: rlhf_jax
       Stopped: a loss became NaN or infinite.
     """
     chunk = session.chunk(_ROUNDS.value, env)
-    step = jax.jit(partial(reward_ensemble.fit_rounds, num_rounds=chunk, env=env, config=config.reward))
+    rounds = jax.jit(partial(reward_ensemble.fit_rounds, num_rounds=chunk, env=env, config=config.reward))
+    step = rounds.lower(state.key, state.ensemble, state.preferences, state.agent.observation).compile()
     ensemble, parts, began = state.ensemble, [], time.perf_counter()
     for done in range(chunk, _ROUNDS.value + 1, chunk):
         key = jax.random.fold_in(state.key, done)

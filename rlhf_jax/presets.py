@@ -72,8 +72,8 @@ def _moving_dot(env: str) -> Config:
 
 
 def _minatar(env: str) -> Config:
-    # What earns a point happens in a small place, and is worth the same wherever that is. In Pong-misc every step earns
-    # until the ball is lost, and this was not tried.
+    # A ball that meets a brick is worth the same wherever that is, and few bricks are seen standing alone. The other
+    # games gain by it as well (BUILD_NOTES.md, "Pictures"); on Pong-misc it was not tried.
     is_local = env != "Pong-misc"
     return Config(
         env=env,

@@ -70,8 +70,9 @@ def _from_dict(kind: type, values: dict[str, Any], prefix: str) -> Any:
     hints = typing.get_type_hints(kind)
     names = {field.name for field in dataclasses.fields(kind)}
     if names != set(values):
-        others = ", ".join(prefix + name for name in sorted(names ^ set(values)))
-        raise ValueError(f"its settings are of another version or another kind of experiment: {others}")
+        others = [prefix + name for name in sorted(names ^ set(values))]
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise ValueError(f"the settings are of another version or kind of experiment: {', '.join(others[:3])}{more}")
     parts = {}
     for name, value in values.items():
         if dataclasses.is_dataclass(hints[name]):

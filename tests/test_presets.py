@@ -25,7 +25,8 @@ def test_vectors_have_the_defaults():
 
 
 def test_rewards_of_small_grids_look_for_what_happens_anywhere():
-    assert [presets.preset(name).reward.pooling for name in GRIDS] == ["max"] * 5 + ["none"]
+    rewards = [presets.preset(name).reward for name in GRIDS]
+    assert [(reward.pooling, reward.l2) for reward in rewards] == [("max", 1e-4)] * 5 + [("none", 1e-3)]
 
 
 def test_people_see_clips_of_a_second_at_least():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import rlhf_jax
-from experiments import session, study
+from experiments import results, session, study
 from experiments.command_line import BadInput, Stopped
 from rlhf_jax import run_folder
 
@@ -51,6 +51,19 @@ def looped(run, *, bad_chunk=None):
     states, metrics = study._loop(run, advance, lambda: made(0), None, {}, range(0, 6, 2))
     assert states.chunks == 3 and metrics["return"].shape == (1, 6)
     return counts
+
+
+@pytest.mark.parametrize(
+    "env, total, chunk", [("Pendulum-v1", 200, 10), ("Breakout-MinAtar", 200, 4), ("Pong-misc", 7, 1)]
+)
+def test_images_are_reported_more_often(env, total, chunk):
+    assert session.chunk(total, rlhf_jax.make(env)) == chunk
+
+
+def test_the_table_gives_no_interval_to_one_seed():
+    row = {"labels": 9, "mean": 2.0, "iqm": 2.0, "ci95": [2.0, 2.0], "eval_return": [2.0]}
+    summary = {"conditions": {"labels_9": row}, "wall_seconds": {"total": 1.0}, "cpu_seconds": 1.0}
+    assert results.table(summary).splitlines()[1].split() == ["labels_9", "9", "2.0", "2.0", "–", "2.0"]
 
 
 def test_a_run_holds_the_states_before_a_chunk_and_no_earlier_ones(run, saved):

@@ -12,7 +12,7 @@ _SCHEMA = """
 CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE pairs (
   id INTEGER PRIMARY KEY,      -- counts from 1
-  iteration INTEGER NOT NULL,  -- of the training that asked
+  iteration INTEGER NOT NULL,  -- of the training that asked, from 0
   swapped INTEGER NOT NULL,    -- slot 1 is shown on the left
   segments BLOB NOT NULL       -- one record, see run.layout
 );

@@ -228,7 +228,7 @@ class LabelStore:
             return len(self._pairs)
 
     def iteration(self, pair: int) -> int:
-        """Returns in which iteration of the training this pair was asked."""
+        """Returns in which iteration of the training, from 0, this pair was asked."""
         with self._lock:
             return self._pairs[pair - 1][1]
 

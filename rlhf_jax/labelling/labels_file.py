@@ -12,7 +12,7 @@ pairs.observation    [P, 2, L, ...] what the agent saw in both segments, slot 0 
 pairs.action         [P, 2, L, ...] what it did: in [−1, 1] if continuous, an integer if discrete
 pairs.true_reward    [P, 2, L] for synthetic teachers and for comparison
 pairs.state.<name>   [P, 2, L, ...] the parts of the environment's own state, from which clips are drawn
-pairs.iteration      [P] of the training that asked
+pairs.iteration      [P] of the training that asked, from 0
 pairs.swapped        [P] whether slot 1 is shown on the left
 pairs.label          [P] share of the preference that goes to slot 0: 1, ½ or 0; NaN where no answer is in force. It
                      follows from the answers, and is there for programs that want no history
@@ -49,7 +49,7 @@ class Labels:
 
     source: what the pairs are about.
     records: [P] the pairs.
-    iteration: [P] of the training that asked.
+    iteration: [P] of the training that asked, from 0.
     swapped: [P] whether slot 1 is shown on the left.
     label: [P] share of the preference that goes to slot 0; NaN where no answer is in force.
     answers: every row, oldest first; pairs are numbered from 1.
