@@ -166,6 +166,13 @@ def test_settings_of_another_version_are_refused(place, change):
     assert one_line(error).endswith(f": {'.'.join([*place, name])}")
 
 
+def test_of_settings_of_another_experiment_three_are_named():
+    """Such as those of CartPole's runs, which share hardly any."""
+    others = dict.fromkeys("abcd") | settings.to_dict(Config())
+    with pytest.raises(ValueError, match=r": a, b, c and 1 more$"):
+        settings.from_dict(others)
+
+
 def test_defaults_are_valid():
     settings.validate(Config(), PENDULUM)
     settings.validate(BASE, PENDULUM)
