@@ -48,8 +48,8 @@ def _moving_dot(env: str) -> Config:
             # A step is good or bad at once. The further an agent looks ahead, the better it finds detours whose small
             # errors of the learnt reward add up.
             discount=0.5,
-            # With 0.01, three of eight agents gave up going up while the reward did not pay for it yet, for good.
-            entropy_coefficient=0.1,
+            # With less, one agent of eight or more gives up a direction while the reward does not pay for it yet, for good.
+            entropy_coefficient=0.2,
             max_grad_norm=0.5,
         ),
         # Drawn uniformly: the pairs that members disagree most about are odd ones here, such as those at the border.
