@@ -1,6 +1,7 @@
 """Host only: checkpoints of whole training states, by orbax."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,17 @@ def _manager(folder: Path) -> Any:
     import orbax.checkpoint as ocp  # Here, not above: loading a policy should not wait for it before it complains.
 
     return ocp.CheckpointManager(folder.absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=2))
+
+
+def _ignore_late_reads() -> None:
+    """Makes Python silent about reads that end after another has failed, and orbax has closed what they would tell."""
+    otherwise = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            otherwise(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def save(folder: Path, iteration: int, tree: Any) -> None:
@@ -59,6 +71,8 @@ def restore(folder: Path, iteration: int, like: Any) -> Any:
     read = lambda x: x is not ...  # noqa: E731
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here) if read(x) else x, like)
     how = jax.tree.map(lambda x: ocp.ArrayRestoreArgs(sharding=here, dtype=x.dtype) if read(x) else x, shapes)
+    hook = sys.unraisablehook
+    _ignore_late_reads()
     try:
         with _manager(folder) as manager:
             tree = manager.restore(iteration, args=ocp.args.PyTreeRestore(item=shapes, restore_args=how))
@@ -67,6 +81,7 @@ def restore(folder: Path, iteration: int, like: Any) -> Any:
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ValueError(f"checkpoint {iteration} in {folder} is damaged or of another program: {reason}") from error
+    sys.unraisablehook = hook
     pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(shapes), strict=True)
     if any(read(x) and found.shape != x.shape for found, x in pairs):
         raise ValueError(f"checkpoint {iteration} in {folder} is of another program: its arrays have other shapes")

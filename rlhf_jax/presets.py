@@ -48,7 +48,7 @@ def _moving_dot(env: str) -> Config:
             # A step is good or bad at once. The further an agent looks ahead, the better it finds detours whose small
             # errors of the learnt reward add up.
             discount=0.5,
-            # With less, one agent of eight or more gives up a direction while the reward does not pay for it yet, for good.
+            # With half as much, one of eight agents gave up a direction that the reward did not pay for yet, for good.
             entropy_coefficient=0.2,
             max_grad_norm=0.5,
         ),
