@@ -1,7 +1,10 @@
 """Host only: checkpoints of whole training states, by orbax."""
 
+import dataclasses
 import logging
 import sys
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +17,19 @@ def _manager(folder: Path) -> Any:
     return ocp.CheckpointManager(folder.absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=2))
 
 
-def _ignore_late_reads() -> None:
-    """Makes Python silent about reads that end after another has failed, and orbax has closed what they would tell."""
-    otherwise = sys.unraisablehook
+@dataclasses.dataclass(frozen=True)
+class _WithoutLateReads:
+    """Tells of errors that cannot be raised, but not of reads that end after another failed and their loop was closed.
 
-    def hook(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            otherwise(unraisable)
+    otherwise: is told of all else.
+    """
 
-    sys.unraisablehook = hook
+    otherwise: Callable[[Any], None]
+
+    def __call__(self, unraisable: Any) -> None:
+        # They are native code, which has no name.
+        if unraisable.object is not None or str(unraisable.exc_value) != "Event loop is closed":
+            self.otherwise(unraisable)
 
 
 def save(folder: Path, iteration: int, tree: Any) -> None:
@@ -51,6 +58,9 @@ def latest(folder: Path) -> int | None:
 def restore(folder: Path, iteration: int, like: Any) -> Any:
     """Reads a checkpoint.
 
+    For the rest of the process Python is silent about native code that finds an event loop closed; after a failure,
+    also about errors of asyncio that are not critical.
+
     Args:
       folder: of the checkpoints.
       iteration: which one.
@@ -71,17 +81,16 @@ def restore(folder: Path, iteration: int, like: Any) -> Any:
     read = lambda x: x is not ...  # noqa: E731
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here) if read(x) else x, like)
     how = jax.tree.map(lambda x: ocp.ArrayRestoreArgs(sharding=here, dtype=x.dtype) if read(x) else x, shapes)
-    hook = sys.unraisablehook
-    _ignore_late_reads()
+    if not isinstance(sys.unraisablehook, _WithoutLateReads):  # For good: they may end at any time.
+        sys.unraisablehook = _WithoutLateReads(sys.unraisablehook)
     try:
         with _manager(folder) as manager:
             tree = manager.restore(iteration, args=ocp.args.PyTreeRestore(item=shapes, restore_args=how))
     except Exception as error:  # Orbax raises a dozen kinds, by what exactly is missing or damaged.
         # It leaves tasks behind that failed alike, of which asyncio would tell at some later time.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        reason = textwrap.shorten((str(error).strip() or type(error).__name__).splitlines()[0], 200, placeholder=" …")
         raise ValueError(f"checkpoint {iteration} in {folder} is damaged or of another program: {reason}") from error
-    sys.unraisablehook = hook
     pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(shapes), strict=True)
     if any(read(x) and found.shape != x.shape for found, x in pairs):
         raise ValueError(f"checkpoint {iteration} in {folder} is of another program: its arrays have other shapes")

@@ -135,7 +135,7 @@ class Convolutions(nn.Module):
         """Returns the features.
 
         Args:
-          images: `[..., H, W, C]`; whole numbers are in [0, 255].
+          images: `[..., H, W, C]`; bytes are divided by 255, and all else is taken as it is.
           groups: in how many consecutive groups of images the same filters are left out, such as the pairs of a batch.
         """
         if not self.layers:

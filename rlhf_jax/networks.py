@@ -112,7 +112,7 @@ class Categorical:
 
 
 class Actor(nn.Module):
-    """Policy network: `[..., *observation]` to a distribution over actions.
+    """Policy network: `[..., F]` observations, or features of images, to a distribution over actions.
 
     action_size: dimensions of a continuous action, or the number of discrete ones.
     continuous: whether the action space is a box.
@@ -128,9 +128,9 @@ class Actor(nn.Module):
     leak: float = 0.0
 
     @nn.compact
-    def __call__(self, observation: jax.Array) -> Gaussian | Categorical:
+    def __call__(self, features: jax.Array) -> Gaussian | Categorical:
         """Returns the distributions of `[...]` actions."""
-        x = observation
+        x = features
         for width in self.hidden:
             x = nn.leaky_relu(nn.Dense(width)(x), self.leak)
         out = nn.Dense(self.action_size)(x)
@@ -141,7 +141,7 @@ class Actor(nn.Module):
 
 
 class Critic(nn.Module):
-    """Value network: `[..., *observation]` to `[...]` values.
+    """Value network: `[..., F]` observations, or features of images, to `[...]` values.
 
     hidden: widths of the hidden layers.
     leak: slope of the units below zero. Without one most end up below zero for all images, and learn no more.
@@ -151,9 +151,9 @@ class Critic(nn.Module):
     leak: float = 0.0
 
     @nn.compact
-    def __call__(self, observation: jax.Array) -> jax.Array:
+    def __call__(self, features: jax.Array) -> jax.Array:
         """Returns `[...]` values."""
-        x = observation
+        x = features
         for width in self.hidden:
             x = nn.leaky_relu(nn.Dense(width)(x), self.leak)
         return nn.Dense(1)(x)[..., 0]

@@ -13,7 +13,8 @@ from rlhf_jax.networks import RewardNetwork, initialise
 SHAPES = [
     (84, 84, 4, 7, 3),
     (26, 26, 16, 5, 2),
-    (11, 11, 16, 3, 1),
+    (27, 27, 16, 5, 2),
+    (12, 12, 16, 3, 1),
     (10, 10, 4, 3, 1),
     (30, 40, 3, 4, 2),
     (9, 8, 1, 2, 3),
@@ -42,7 +43,7 @@ def test_im2col_is_a_convolution(height, width, channels, size, stride):
 
 
 @pytest.mark.parametrize("form", [convolution.im2col, convolution.lax_convolution])
-@pytest.mark.parametrize("height, width, channels, size, stride", SHAPES[:5])
+@pytest.mark.parametrize("height, width, channels, size, stride", SHAPES[:-1])
 def test_every_pixel_is_seen(form, height, width, channels, size, stride):
     """Also those that are left over at the end; all other answers are those of a convolution without padding."""
     x = jax.random.uniform(jax.random.key(0), (1, height, width, channels))

@@ -66,7 +66,14 @@ def blanked(game: str) -> tuple[Box, ...]:
 
 
 def ale(needed_by: str) -> tuple[Any, Any]:
-    """Returns ale-py and its class of emulators."""
+    """Returns ale-py and its class of emulators.
+
+    Args:
+      needed_by: whatever cannot do without, for the error.
+
+    Raises:
+      ValueError: ale-py is not installed.
+    """
     try:
         import ale_py
         from ale_py.vector_env import AtariVectorEnv
