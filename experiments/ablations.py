@@ -92,16 +92,9 @@ def describe(summary: dict[str, Any]) -> str:
     rows = [["condition", "mean", "IQM", "95 % interval", "worst", "accuracy", "P(better than full)", "P(sooner)"]]
     for name, row in summary["conditions"].items():
         returns = [f"{row['mean']:.1f}", f"{row['iqm']:.1f}", tables.interval(row)]
-        both = [_probability(row, key) for key in ("improvement", "training_improvement")]
+        both = [tables.probability(row, key) for key in ("improvement", "training_improvement")]
         rows.append([name, *returns, f"{min(row['eval_return']):.1f}", f"{row['reward_accuracy']:.3f}", *both])
     return "\n".join([*tables.columns(rows), results.seconds(summary)])
-
-
-def _probability(row: dict[str, Any], key: str) -> str:
-    if row[key] is None:
-        return "–"
-    interval = "" if len(row["eval_return"]) == 1 else " [{:.2f}, {:.2f}]".format(*row[f"{key}_ci95"])
-    return f"{row[key]:.2f}{interval}"
 
 
 def draw(run: RunFolder, result: results.Result) -> list[Path]:

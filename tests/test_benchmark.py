@@ -187,6 +187,10 @@ def test_tables_line_up():
     assert tables.ranged({"min": -1.0, "median": -1.0, "max": -1.0}, 1) == "-1.0"
     assert tables.interval({"eval_return": [1.0, 2.0], "ci95": [1.04, 1.97]}) == "[1.0, 2.0]"
     assert tables.interval({"eval_return": [1.0], "ci95": [1.0, 1.0]}) == "–"
+    better = {"improvement": 0.625, "improvement_ci95": (0.404, 0.8)}
+    assert tables.probability({"eval_return": [1.0, 2.0]} | better, "improvement") == "0.62 [0.40, 0.80]"
+    assert tables.probability({"eval_return": [1.0]} | better, "improvement") == "0.62"
+    assert tables.probability({"eval_return": [1.0]} | dict.fromkeys(better), "improvement") == "–"
     run = {"wall_seconds": 30.0, "processor_seconds": 45.0, "processor_seconds_per_agent": 1.40625, "peak_mib": 900.4}
     cold = run | {"compile_seconds": 20.0, "cores_busy": 1.5}
     figure = {"agents": 32, "cold": cold, "warm": cold, "wall_cold_over_warm": 1.0, "compile_cold_over_warm": 1.0}

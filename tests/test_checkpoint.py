@@ -52,6 +52,7 @@ def refused(folder, iteration, like):
         checkpoint.restore(folder, iteration, like)
     message = str(error.value)
     assert "\n" not in message and f"checkpoint {iteration} in {folder}" in message
+    assert len(message.partition("another program: ")[2]) <= 200
     del error
     gc.collect()  # That it finds them here, and not in the middle of another test.
     return message
